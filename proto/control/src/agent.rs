@@ -5,8 +5,8 @@
 //! | [`JoinRequest`] → [`JoinResponse`] | agent → api-server | `POST /internal/v1/join`, bearer: join token |
 //! | [`Hello`] | agent → api-server | `POST /internal/v1/hello`, bearer: agent token; at every start |
 //! | [`MembershipRequest`] → [`MembershipAnswer`] | agent → api-server | `POST /internal/v1/membership`, bearer: agent token |
-//! | [`NodeConfig`] → [`NodeStatus`] | worker → agent | `PUT /agent/v1/config`, bearer: agent token |
-//! | → [`NodeStatus`] | worker → agent | `GET /agent/v1/status`, bearer: agent token; `?after=N&wait_ms=M` waits for news |
+//! | [`NodeConfig`] → [`StatusAnswer`] | worker → agent | `PUT /agent/v1/config`, bearer: agent token; 409 if the revision is lower |
+//! | → [`StatusAnswer`] | worker → agent | `GET /agent/v1/status`, bearer: agent token; `?after=VERSION&wait_ms=M` waits for news |
 
 use cluster::node_config::{ControllerNodeConfig, DiskNodeConfig};
 use cluster::status::{ControllerNodeStatus, DiskNodeStatus, DiskStatus};
@@ -170,6 +170,15 @@ impl NodeStatus {
     }
 }
 
+/// What an agent answers a worker.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusAnswer {
+    /// Changes when the status does; only comparable within one incarnation of the node.
+    pub version: u64,
+    /// What is.
+    pub status: NodeStatus,
+}
+
 /// What the agent needs of the node it runs in. Implemented by `disk-node` and `controller-node`; the two sides know only
 /// this trait, and the binary puts them together.
 pub trait Node: Send + Sync + 'static {
@@ -177,8 +186,9 @@ pub trait Node: Send + Sync + 'static {
     fn apply(&self, config: NodeConfig);
     /// What is, now.
     fn status(&self) -> NodeStatus;
-    /// Grows whenever `status` would answer something new; lets the agent answer waiting workers at once.
-    fn status_version(&self) -> u64;
+    /// Waits (blocking, at most `timeout`) until the version of the status differs from `after`; the present version.
+    /// It changes whenever `status` would answer something new.
+    fn wait_status(&self, after: u64, timeout: std::time::Duration) -> u64;
     /// The next membership request of the node, if there is one within the time; called by one thread of the agent's.
     fn next_membership_request(&self, timeout: std::time::Duration) -> Option<MembershipRequest>;
     /// The answer to one of them.
