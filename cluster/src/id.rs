@@ -44,6 +44,8 @@ ids! {
     HostId;
     /// A long-running wish of a person.
     OperationId;
+    /// A worker process; fresh at each start.
+    WorkerId;
     /// One start of a node process: fresh each time, also its NVMe host identifier (R2: its own past is fenced).
     Incarnation;
 }
@@ -58,7 +60,7 @@ pub struct Revision(pub u64);
 #[serde(transparent)]
 pub struct Epoch(pub u64);
 
-/// An NVMe Qualified Name, as text (Base 2.1, 4.7).
+/// An NVMe Qualified Name, as text (Base 2.1, 4.7). Ours are all of the form that is made of a UUID.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Nqn(pub String);
@@ -66,5 +68,33 @@ pub struct Nqn(pub String);
 impl core::fmt::Display for Nqn {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+impl Nqn {
+    /// The UUID-based form of an NQN (Base 2.1, 4.7), which needs no domain of anybody's.
+    pub fn of_uuid(uuid: Uuid) -> Self {
+        Nqn(format!("nqn.2014-08.org.nvmexpress:uuid:{uuid}"))
+    }
+}
+
+impl PoolId {
+    /// The NQN of the pool's one subsystem.
+    pub fn subsystem_nqn(self) -> Nqn {
+        Nqn::of_uuid(self.0)
+    }
+}
+
+impl DiskNodeId {
+    /// The NQN of the disk node's one subsystem.
+    pub fn subsystem_nqn(self) -> Nqn {
+        Nqn::of_uuid(self.0)
+    }
+}
+
+impl ControllerNodeId {
+    /// How the controller node names itself, as a host, to disk nodes.
+    pub fn host_nqn(self) -> Nqn {
+        Nqn::of_uuid(self.0)
     }
 }

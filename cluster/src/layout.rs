@@ -30,6 +30,9 @@ pub struct PoolLayout {
     pub slices: Vec<SliceLayout>,
     /// Every volume, also those being created or deleted.
     pub volumes: Vec<VolumeLayout>,
+    /// Legs no longer wanted, in no group, whose disk nodes have not swept them yet: their space is still taken.
+    #[serde(default)]
+    pub retired: Vec<LegLayout>,
 }
 
 /// A controller node that serves a pool.

@@ -6,9 +6,12 @@
 //! are; messages to people are `control`'s.
 #![forbid(unsafe_code)]
 
+pub mod event;
 pub mod id;
+pub mod key;
 pub mod layout;
 pub mod node_config;
+pub mod operation;
 pub mod spec;
 pub mod status;
 

@@ -3,6 +3,7 @@
 use crate::{ControllerNodeId, HostId, Incarnation, Nqn, PoolId, VolumeId};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
+use uuid::Uuid;
 
 /// Extents are between these sizes (design: 4 MiB .. 100 GiB), a power of two times 4 MiB or not, but whole MiB.
 pub const EXTENT_BYTES_MIN: u64 = 4 << 20;
@@ -10,6 +11,15 @@ pub const EXTENT_BYTES_MIN: u64 = 4 << 20;
 pub const EXTENT_BYTES_MAX: u64 = 100 << 30;
 /// The extent where nobody chose one.
 pub const EXTENT_BYTES_DEFAULT: u64 = 1 << 30;
+
+/// The cluster itself: one record, written once by the first api-server that finds none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterSpec {
+    /// Never changes.
+    pub id: Uuid,
+    /// What a node must show to join.
+    pub join_token: String,
+}
 
 /// A node of either kind, as it registered itself when it joined.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,8 +2,43 @@
 
 use crate::{
     ControllerNodeId, DiskId, DiskNodeId, Epoch, GroupId, Incarnation, LegId, Revision, SliceId, VolumeId,
+    WorkerId,
 };
 use serde::{Deserialize, Serialize};
+
+/// What is known of a node: what it said last, and whether it still answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed<S> {
+    /// Whether it answers.
+    pub health: NodeHealth,
+    /// What it said last; `None`: it never answered.
+    pub status: Option<S>,
+}
+
+/// Whether a node's agent answers its worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeHealth {
+    /// It does.
+    pub reachable: bool,
+    /// Since when that is so, in milliseconds since 1970 (UTC).
+    pub since_ms: u64,
+}
+
+/// What a pool waits for: written by its worker when it changed, for people only.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolProgress {
+    /// Reasons, in words; empty: the pool is planned as wished.
+    pub waits: Vec<String>,
+}
+
+/// A living worker: its record is held by a lease.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerRecord {
+    /// Which.
+    pub id: WorkerId,
+    /// When it started, in milliseconds since 1970 (UTC).
+    pub started_ms: u64,
+}
 
 /// What a disk node reports.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
