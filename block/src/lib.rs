@@ -12,6 +12,7 @@ mod geometry;
 mod layer;
 mod memory;
 mod request;
+pub mod thin;
 mod time;
 
 pub use geometry::leg_metadata_blocks;
