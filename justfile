@@ -1,0 +1,28 @@
+# The house's verbs. Everything here is also a plain command.
+default:
+    @just --list
+
+# format, lints
+check:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# every test that needs no VM
+test:
+    cargo test --workspace --locked
+
+# the stock Linux host
+linux-host:
+    cargo build --release --locked --bin trestle
+    tests/linux-host/run target/release/trestle
+
+# a whole fabric on this machine
+demo *arguments:
+    ./demo {{arguments}}
+
+# write docs/openapi.json anew
+openapi:
+    TRESTLE_REGENERATE=1 cargo test -p api-server --test openapi
+
+fmt:
+    cargo fmt --all
