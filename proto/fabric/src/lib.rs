@@ -6,3 +6,4 @@
 
 pub mod driver;
 pub mod host;
+pub mod tcp;
