@@ -10,13 +10,18 @@
 
 mod geometry;
 mod layer;
+pub mod leg_format;
 mod memory;
+pub mod mirror;
 mod request;
+pub mod slice;
 pub mod thin;
 mod time;
+mod tuning;
 
 pub use geometry::leg_metadata_blocks;
 pub use layer::{RequestId, SubRequestId};
 pub use memory::{BufferId, BufferSlice, Memory};
 pub use request::{BLOCK_SIZE, BlockRange, Blocks, Lba, Operation, Request, Status};
 pub use time::{Duration, Time};
+pub use tuning::Tuning;

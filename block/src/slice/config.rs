@@ -1,0 +1,166 @@
+//! What a slice is told about itself, and what it says.
+
+use crate::leg_format::Uuid;
+use crate::{Blocks, Request, RequestId, Status, SubRequestId, Tuning};
+
+/// A slice, as the grant of its epoch made it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SliceConfig {
+    /// Which.
+    pub slice: Uuid,
+    /// Its pool.
+    pub pool: Uuid,
+    /// The owner's epoch (R1).
+    pub epoch: u64,
+    /// The thin pool has been formatted (R9): as recorded when the epoch was granted.
+    pub formatted: bool,
+    /// Unit of space of volumes.
+    pub extent: Blocks,
+    /// In order of concatenation; the first one carries the map.
+    pub groups: Vec<GroupConfig>,
+    /// Times and sizes.
+    pub tuning: Tuning,
+}
+
+/// A group of a slice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupConfig {
+    /// Which.
+    pub group: Uuid,
+    /// Superblocks have been written to all legs (R9): as recorded when the epoch was granted.
+    pub formatted: bool,
+    /// At most [`crate::mirror::LEGS_MAX`].
+    pub legs: Vec<LegConfig>,
+}
+
+/// A leg of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LegConfig {
+    /// Which. No leg is in two groups.
+    pub leg: Uuid,
+    /// How long it is; the same for all legs of a group.
+    pub length: Blocks,
+    /// Whether it is recorded as having every acknowledged write. Of no meaning in a group that is not formatted.
+    pub in_sync: bool,
+}
+
+/// What the store must record before the slice goes on; the answer is [`super::Slice::membership_answer`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MembershipChange {
+    /// The group's in-sync set is now this one: smaller (R3) or larger (R4), never empty.
+    InSync {
+        /// Which group.
+        group: Uuid,
+        /// The legs of the set, in the order of the configuration.
+        in_sync: Vec<Uuid>,
+    },
+    /// The superblocks of the group are on all its legs; the in-sync set is all of them (R9).
+    GroupFormatted {
+        /// Which group.
+        group: Uuid,
+    },
+    /// The first map of the thin pool is durable (R9).
+    SliceFormatted,
+}
+
+/// How the store answered. That the store is away is no answer: the owner asks again, and what depends on it waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MembershipOutcome {
+    /// It is recorded.
+    Committed,
+    /// There is a newer epoch: the slice is fenced.
+    StaleEpoch,
+    /// The request contradicts the record. The slice cannot know any more which legs may serve, and stops as if fenced.
+    Refused,
+}
+
+/// What a slice wants of its owner; take these in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SliceOutput {
+    /// A request to a leg, in blocks of the leg; answer with [`super::Slice::leg_completed`].
+    Leg {
+        /// Which leg.
+        leg: Uuid,
+        /// The slice's name for the request; not reused while the slice lives.
+        id: SubRequestId,
+        /// What.
+        request: Request,
+    },
+    /// The leg has left a request unanswered for too long: break the connection to it and say
+    /// [`super::Slice::leg_lost`]. Reads that are stuck there go on elsewhere only then.
+    LegSuspect {
+        /// Which leg.
+        leg: Uuid,
+    },
+    /// A leg is attached, but what is on it is not what should be there. It is left alone (R9) until it is attached anew.
+    LegRefused {
+        /// Which leg.
+        leg: Uuid,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// A request or a verb from above has ended.
+    Complete {
+        /// Its name.
+        id: RequestId,
+        /// How.
+        status: Status,
+    },
+    /// Have this recorded; answer with [`super::Slice::membership_answer`].
+    Membership {
+        /// The slice's name for it.
+        request: u64,
+        /// What.
+        change: MembershipChange,
+    },
+    /// The slice serves.
+    Opened,
+    /// The slice cannot serve, and will not under this epoch. Nothing was formatted because of it (R9).
+    OpenFailed {
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// Everything is drained and the legs are clean as far as they can be; nothing more is sent to them.
+    Closed,
+    /// A newer owner is known (R2): every request ends `StaleEpoch`, nothing more is sent to any leg.
+    Fenced,
+}
+
+/// How far a slice is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SliceState {
+    /// Groups are being formatted or opened, or the map is.
+    Opening,
+    /// Requests are served.
+    Serving,
+    /// What is in flight is being finished.
+    Closing,
+    /// Ended in order.
+    Closed,
+    /// Ended by a newer owner.
+    Fenced,
+    /// Ended by what was found on the legs.
+    Failed,
+}
+
+/// A group as people should see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupProgress {
+    /// Which.
+    pub group: Uuid,
+    /// Its legs, in the order of the configuration.
+    pub legs: Vec<LegProgress>,
+    /// Regions that differ between legs, or may, and are being made equal.
+    pub regions_dirty: u64,
+}
+
+/// A leg as people should see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LegProgress {
+    /// Which.
+    pub leg: Uuid,
+    /// It is recorded as having every acknowledged write.
+    pub in_sync: bool,
+    /// It is attached and has not failed since.
+    pub reachable: bool,
+}
