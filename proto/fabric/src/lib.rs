@@ -6,4 +6,5 @@
 
 pub mod driver;
 pub mod host;
+pub mod target;
 pub mod tcp;

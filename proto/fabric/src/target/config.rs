@@ -1,0 +1,125 @@
+//! What a target is told by its node: limits, subsystems, namespaces, portals. Plain data.
+
+use super::reservation::ReservationState;
+use block::{Blocks, Duration};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+/// Names a subsystem of this target in its node's books (a pool on a controller node, the one subsystem of a disk
+/// node).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubsystemKey(pub u32);
+
+/// A host identifier (Base 2.1, section 5.1.25.1.28): reservations and fencing go by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostId(pub [u8; 16]);
+
+/// Limits of a target: everything a peer can make it hold is bounded by these.
+#[derive(Clone, Debug)]
+pub struct TargetConfig {
+    /// Connections in all; a further one is closed at once.
+    pub connections_max: usize,
+    /// I/O queues granted to one controller (at most 65534).
+    pub io_queues_max: u16,
+    /// Entries of a submission queue: CAP.MQES + 1 (2 to 1024).
+    pub queue_entries_max: u16,
+    /// Most data inside of a command capsule; a multiple of 16.
+    pub in_capsule_bytes: u32,
+    /// MAXH2CDATA: most data in one H2CData PDU; a multiple of 4, at least 4096.
+    pub h2c_data_bytes_max: u32,
+    /// MDTS as a power of two of 4096 bytes: 8 is 1 MiB.
+    pub mdts: u8,
+    /// Header digests, where the host wants them.
+    pub header_digest: bool,
+    /// Data digests, where the host wants them.
+    pub data_digest: bool,
+    /// From the connection to its Connect command; a peer that takes longer is cut off.
+    pub initialization_timeout: Duration,
+    /// How long a terminated connection may stay for the peer to read why.
+    pub termination_timeout: Duration,
+    /// ANATT: the longest that a group is in the change state, in seconds.
+    pub ana_transition_seconds: u8,
+}
+
+impl Default for TargetConfig {
+    /// 1024 connections, 64 I/O queues of 128 entries, 8 KiB in a capsule, 1 MiB in a command, digests where wanted.
+    fn default() -> TargetConfig {
+        TargetConfig {
+            connections_max: 1024,
+            io_queues_max: 64,
+            queue_entries_max: 128,
+            in_capsule_bytes: 8192,
+            h2c_data_bytes_max: 128 * 1024,
+            mdts: 8,
+            header_digest: true,
+            data_digest: true,
+            initialization_timeout: Duration::from_secs(10),
+            termination_timeout: Duration::from_secs(2),
+            ana_transition_seconds: 10,
+        }
+    }
+}
+
+/// A subsystem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubsystemConfig {
+    /// Its name (Base 2.1, section 4.7), at most 223 bytes.
+    pub nqn: String,
+    /// SN: at most 20 ASCII characters.
+    pub serial: String,
+    /// The first controller identifier given out here.
+    pub cntlid_first: u16,
+    /// The last, inclusive; at most FFEFh.
+    pub cntlid_last: u16,
+    /// Hosts (by NQN) that may connect even while no namespace is theirs. Every host that sees a namespace may.
+    pub hosts: BTreeSet<String>,
+    /// Whether namespaces may have reservations (ONCS); each says for itself.
+    pub reservations: bool,
+}
+
+/// A namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespaceConfig {
+    /// Its UUID, also its NGUID.
+    pub uuid: [u8; 16],
+    /// NSZE.
+    pub size_blocks: Blocks,
+    /// ANAGRPID; from 1. A group that nobody set a state for is inaccessible.
+    pub ana_group: u32,
+    /// The hosts (by NQN) that see it.
+    pub hosts: BTreeSet<String>,
+}
+
+/// The reservations of a namespace, given when it is added.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReservationConfig {
+    /// Keys are epochs: the highest key ever accepted is kept, and a lower one is refused (rule R2).
+    pub epoch_keys: bool,
+    /// What was persisted last; the default for a fresh namespace.
+    pub state: ReservationState,
+}
+
+/// Asymmetric namespace access states (Base 2.1, section 8.1.1.3), with the codes of the ANA log page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum AnaState {
+    /// Serves; hosts prefer this path.
+    Optimized = 0x1,
+    /// Serves; hosts prefer another path.
+    NonOptimized = 0x2,
+    /// Does not serve here at the moment.
+    Inaccessible = 0x3,
+    /// Never serves here again.
+    PersistentLoss = 0x4,
+    /// Between two states; hosts wait.
+    Change = 0xf,
+}
+
+/// Where a subsystem can be reached, for the discovery log page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Portal {
+    /// PORTID.
+    pub port: u16,
+    /// The NVMe/TCP address.
+    pub address: SocketAddr,
+}
