@@ -1,1 +1,40 @@
-//! Stub: replaced by its first slice.
+//! Drives a node's [`Machine`](fabric::driver::Machine) over real sockets and disks.
+//!
+//! One reactor is one thread and one machine: it sleeps in epoll until a socket, a disk, the node's control plane or
+//! the machine's own timeout has something for it, tells the machine one event at a time, and carries out what the
+//! machine asks for. Nothing to do means no wake-up at all. A process may start as many reactors as it has cores.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`reactor`] | the loop, and what starts it |
+//! | [`control`] | the way in from other threads: messages, stop, status |
+//! | [`buffer`] | the pool of payload buffers, lent by descriptor |
+//! | [`clock`] | the monotonic clock |
+//! | `socket` | listeners, connections, gathered sends |
+//! | [`disk`] | opening disks; which request waits, which is under way |
+//! | `task` | one request to a disk as a row of system calls: short transfers, fallbacks, errors |
+//! | `ring`, `threads` | two ways to make those calls: io_uring, or threads where it is refused |
+//! | `epoll` | what the loop sleeps in |
+//!
+//! What this crate deliberately is not: it knows no protocol and no block layer, and reads no byte that it carries.
+//! It is the one crate of the workspace that may say `unsafe`.
+
+pub mod buffer;
+pub mod clock;
+pub mod control;
+pub mod disk;
+pub mod error;
+pub mod reactor;
+
+mod epoll;
+mod memory_disk;
+mod ring;
+mod socket;
+mod task;
+mod threads;
+
+pub use buffer::Pool;
+pub use control::{Handle, ReactorStatus, Stopped};
+pub use disk::{DiskBackend, DiskConfig, DiskKind, DiskSource, OpenedDisk};
+pub use error::{OpenDisk, StartReactor};
+pub use reactor::{Opened, ReactorConfig, WantedBackend, start};

@@ -1,0 +1,179 @@
+//! The way into a reactor from other threads: control messages, stop, status.
+//!
+//! Messages queue without bound and without waiting: whoever sends many must expect them to be taken one per event.
+
+use crate::disk::DiskBackend;
+use crate::epoll::Waker;
+use crate::reactor::Opened;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{JoinHandle, ThreadId};
+
+/// What a reactor counts, for status and tests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReactorStatus {
+    /// How requests to disks are made.
+    pub backend: DiskBackend,
+    /// How often the loop has gone round: stands still while there is nothing to do.
+    pub turns: u64,
+    /// Events told to the machine.
+    pub events: u64,
+    /// Connections open, opening, or being closed in order.
+    pub connections: u64,
+    /// Bytes of the buffer pool that somebody holds.
+    pub buffer_bytes_in_use: u64,
+    /// Requests to disks that wait or are under way.
+    pub disk_requests: u64,
+}
+
+/// The counters behind [`ReactorStatus`]: written by the reactor's thread, read by anybody.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) turns: AtomicU64,
+    pub(crate) events: AtomicU64,
+    pub(crate) connections: AtomicU64,
+    pub(crate) buffer_bytes_in_use: AtomicU64,
+    pub(crate) disk_requests: AtomicU64,
+}
+
+/// What both sides of the seam between threads hold.
+pub(crate) struct Shared<C> {
+    pub(crate) waker: Arc<Waker>,
+    pub(crate) counters: Counters,
+    messages: Mutex<VecDeque<C>>,
+    stopping: AtomicBool,
+}
+
+impl<C> Shared<C> {
+    pub(crate) fn new(waker: Arc<Waker>) -> Shared<C> {
+        Shared {
+            waker,
+            counters: Counters::default(),
+            messages: Mutex::new(VecDeque::new()),
+            stopping: AtomicBool::new(false),
+        }
+    }
+    pub(crate) fn take_messages(&self, into: &mut VecDeque<C>) {
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        into.append(&mut messages);
+    }
+    pub(crate) fn stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+    fn request_stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.waker.wake();
+    }
+}
+
+/// The reactor has been stopped: the message was dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the reactor has been stopped")]
+pub struct Stopped;
+
+/// A running reactor. Clones name the same one; when the last is dropped the reactor is stopped.
+pub struct Handle<C: Send + 'static> {
+    inner: Arc<Inner<C>>,
+}
+
+impl<C: Send + 'static> Clone for Handle<C> {
+    fn clone(&self) -> Self {
+        Handle {
+            inner: Arc::clone(&self.inner),
+        }
+    }
+}
+
+struct Inner<C: Send + 'static> {
+    shared: Arc<Shared<C>>,
+    opened: Opened,
+    /// The reactor, then the thread that carries its reports; taken by whoever stops them.
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    own: Vec<ThreadId>,
+}
+
+impl<C: Send + 'static> Handle<C> {
+    pub(crate) fn new(shared: Arc<Shared<C>>, opened: Opened, threads: Vec<JoinHandle<()>>) -> Handle<C> {
+        let own = threads.iter().map(|thread| thread.thread().id()).collect();
+        Handle {
+            inner: Arc::new(Inner {
+                shared,
+                opened,
+                threads: Mutex::new(threads),
+                own,
+            }),
+        }
+    }
+
+    /// Tells the machine something, as [`Event::Control`](fabric::driver::Event::Control). Does not wait.
+    pub fn control(&self, message: C) -> Result<(), Stopped> {
+        let shared = &self.inner.shared;
+        if shared.stopping() {
+            return Err(Stopped);
+        }
+        let mut messages = shared.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        messages.push_back(message);
+        drop(messages);
+        shared.waker.wake();
+        Ok(())
+    }
+
+    /// What was opened at the start: bound addresses, disks.
+    pub fn opened(&self) -> &Opened {
+        &self.inner.opened
+    }
+
+    /// What the reactor counts just now.
+    pub fn status(&self) -> ReactorStatus {
+        let counters = &self.inner.shared.counters;
+        ReactorStatus {
+            backend: self.inner.opened.backend.clone(),
+            turns: counters.turns.load(Ordering::Relaxed),
+            events: counters.events.load(Ordering::Relaxed),
+            connections: counters.connections.load(Ordering::Relaxed),
+            buffer_bytes_in_use: counters.buffer_bytes_in_use.load(Ordering::Relaxed),
+            disk_requests: counters.disk_requests.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Stops the reactor: connections are closed, requests under way at disks are waited for, disks are closed, the last
+    /// report has been handed over. Returns when that is so; called from the reactor's own threads it does not wait.
+    pub fn stop(&self) {
+        self.inner.stop();
+    }
+}
+
+impl<C: Send + 'static> Inner<C> {
+    fn stop(&self) {
+        self.shared.request_stop();
+        let own = self.own.contains(&std::thread::current().id());
+        if own {
+            return;
+        }
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        threads.drain(..).for_each(|thread| {
+            thread
+                .join()
+                .expect("a reactor's thread that panics takes the process with it");
+        });
+    }
+}
+
+impl<C: Send + 'static> Drop for Inner<C> {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A panic on a reactor's thread is a broken invariant of ours: nothing it promised can be relied upon any more, so
+/// the process ends rather than lives on half.
+pub(crate) struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
