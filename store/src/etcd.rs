@@ -15,6 +15,7 @@ use etcd_client::{
 };
 use futures::stream::StreamExt;
 use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// Where the etcd is and how it is used.
@@ -47,7 +48,10 @@ impl EtcdOptions {
 
 /// An etcd as a store.
 pub struct Etcd {
-    client: Client,
+    /// One per member: which one was asked, and so what can have happened, is always known.
+    members: Vec<Client>,
+    /// The member that answered last.
+    current: AtomicUsize,
     prefix: Vec<u8>,
     timeout: Duration,
     limits: Limits,
@@ -71,18 +75,25 @@ impl Etcd {
             .with_keep_alive(Duration::from_secs(5), options.request_timeout)
             .with_keep_alive_while_idle(true)
             .with_require_leader(true);
-        let client = Client::connect(&options.endpoints, Some(connect))
-            .await
-            .map_err(|error| StoreError::Unusable {
-                reason: format!("{:?}: {error}", options.endpoints),
-            })?;
+        let mut members = Vec::new();
+        for endpoint in &options.endpoints {
+            let member = Client::connect([endpoint], Some(connect.clone())).await;
+            members.push(member.map_err(|error| StoreError::Unusable {
+                reason: format!("{endpoint}: {error}"),
+            })?);
+        }
         let (prefix, timeout) = (options.key_prefix.into_bytes(), options.request_timeout);
         Ok(Etcd {
-            client,
+            members,
+            current: AtomicUsize::new(0),
             prefix,
             timeout,
             limits: options.limits,
         })
+    }
+
+    fn member(&self) -> Client {
+        self.members[self.current.load(Ordering::Relaxed) % self.members.len()].clone()
     }
 
     fn full(&self, key: &[u8]) -> Vec<u8> {
@@ -104,21 +115,24 @@ impl Etcd {
         entry_without(&self.prefix, entry)
     }
 
-    /// Ask until there is an answer, within the time. Only for what may be asked twice.
+    /// Ask until there is an answer, within the time, each member its share of it. Only for what may be asked twice.
     async fn ask<T, R>(&self, request: impl Fn(Client) -> R) -> Result<T, StoreError>
     where
         R: Future<Output = Result<T, Error>>,
     {
         let mut reason = String::from("no answer");
+        let share = self.timeout / self.members.len() as u32;
         let asking = async {
             loop {
-                match request(self.client.clone()).await {
-                    Ok(answer) => return Ok(answer),
-                    Err(error) => match refusal(&error) {
+                match tokio::time::timeout(share, request(self.member())).await {
+                    Ok(Ok(answer)) => return Ok(answer),
+                    Ok(Err(error)) => match refusal(&error) {
                         Some(refusal) => return Err(refusal),
                         None => reason = error.to_string(),
                     },
+                    Err(_) => reason = "no answer".into(),
                 }
+                self.current.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(PAUSE).await;
             }
         };
@@ -227,7 +241,7 @@ impl Etcd {
         let txn = etcd_client::Txn::new()
             .when(compares.collect::<Vec<_>>())
             .and_then(writes.collect::<Vec<_>>());
-        let mut client = self.client.clone();
+        let mut client = self.member();
         let answer = self.ask_once(client.txn(txn)).await?;
         let revision = StoreRevision(answer.header().map_or(0, |header| header.revision() as u64));
         Ok(if answer.succeeded() {
@@ -311,7 +325,7 @@ impl Store for Etcd {
     fn revoke_lease(&self, lease: LeaseId) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             self.check_there().await?;
-            let mut client = self.client.clone();
+            let mut client = self.member();
             self.ask_once(client.lease_revoke(lease.0)).await.map(|_| ())
         })
     }
