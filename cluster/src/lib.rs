@@ -6,13 +6,20 @@
 //! are; messages to people are `control`'s.
 #![forbid(unsafe_code)]
 
+pub mod audit;
+pub mod config;
+pub mod diff;
 pub mod event;
 pub mod id;
 pub mod key;
 pub mod layout;
 pub mod node_config;
 pub mod operation;
+pub mod placement;
+pub mod plan;
+pub mod size;
 pub mod spec;
 pub mod status;
+pub mod view;
 
 pub use id::*;
