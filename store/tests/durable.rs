@@ -187,12 +187,12 @@ fn what_was_answered_survives_a_kill() {
         .block_on(store.read(Read::of(KeyRange::prefix(""))))
         .expect("there");
     assert_eq!(answered.len(), 4);
-    for entry in all.entries {
-        let (key, value) = (
-            String::from_utf8_lossy(&entry.key),
-            String::from_utf8_lossy(&entry.value),
-        );
-        let (value, told) = (value.parse::<u64>().expect("whole"), answered[&*key]);
+    for (key, told) in answered {
+        let entry = all.entries.iter().find(|entry| entry.key == key.as_bytes());
+        let entry = entry.unwrap_or_else(|| panic!("{key} was answered to be {told} and is not there"));
+        let value = String::from_utf8_lossy(&entry.value)
+            .parse::<u64>()
+            .expect("whole");
         assert!(value >= told, "{key} was answered to be {told} and is {value}");
         assert_eq!(entry.version, value, "every commit exactly once");
     }

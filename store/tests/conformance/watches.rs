@@ -127,10 +127,14 @@ pub(crate) async fn a_watch_of_the_forgotten_is_lost(store: Arc<dyn Store>) {
         );
     }
     let mut kept = store
-        .watch(KeyRange::key("a"), StoreRevision(base.0 + 3))
+        .watch(KeyRange::key("a"), StoreRevision(base.0 + 2))
         .await
         .expect("there");
-    assert_eq!(changes(&mut kept, base, 1).await, ["+a=3@3"]);
+    assert_eq!(
+        changes(&mut kept, base, 2).await,
+        ["+a=2@2", "+a=3@3"],
+        "the oldest that is kept"
+    );
 }
 
 pub(crate) async fn a_dropped_wait_loses_nothing(store: Arc<dyn Store>) {
