@@ -173,7 +173,9 @@ impl Player {
                     .deleting = true
             }
             "delete-pool" => self.world.pools.get_mut(&self.pools[rest[0]]).unwrap().deleting = true,
-            "cordon" | "stop" | "start" | "forget" => self.change_node(verb, rest[0]),
+            "cordon" | "stop" | "start" | "forget" | "deliver" | "work" | "report" => {
+                self.change_node(verb, rest[0])
+            }
             _ => panic!("no such command: {verb}"),
         }
     }
@@ -186,18 +188,24 @@ impl Player {
                 "cordon" => node.spec.cordoned = true,
                 "stop" => node.up = false,
                 "forget" => _ = self.world.disk_nodes.remove(id),
+                "deliver" => node.deliver(),
+                "work" => node.work(),
+                "report" => node.report(),
                 _ => node.start(incarnation),
             }
         } else {
-            let node = self
-                .world
-                .controller_nodes
-                .get_mut(&self.controller_nodes[name])
-                .unwrap();
+            let id = self.controller_nodes[name];
+            match verb {
+                "deliver" => return self.world.deliver_to_controller(id),
+                "work" => return self.world.work_of_controller(id),
+                "report" => return self.world.report_of_controller(id),
+                _ => {}
+            }
+            let node = self.world.controller_nodes.get_mut(&id).unwrap();
             match verb {
                 "cordon" => node.spec.cordoned = true,
                 "stop" => node.up = false,
-                "forget" => _ = self.world.controller_nodes.remove(&self.controller_nodes[name]),
+                "forget" => _ = self.world.controller_nodes.remove(&id),
                 _ => node.start(incarnation),
             }
         }
