@@ -1,10 +1,9 @@
-//! Disk calls made by io_uring. It signals completions by an eventfd that lies, edge-triggered, in the loop's epoll set:
-//! nobody has to read it. (The ring's own descriptor does not wake epoll for completions that the kernel has deferred.)
+//! Disk calls made by io_uring; its descriptor lies in the loop's epoll set.
 
 use crate::task::Call;
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 
 /// Entries that can wait for one submission; more are submitted in several goes.
 const ENTRIES: u32 = 256;
@@ -14,7 +13,6 @@ pub(crate) const COMPLETIONS: u32 = 4096;
 /// A ring. Opened and used by the reactor's thread alone.
 pub(crate) struct Ring {
     ring: IoUring,
-    signal: OwnedFd,
 }
 
 impl Ring {
@@ -39,14 +37,11 @@ impl Ring {
         if needed.iter().any(|code| !probe.is_supported(*code)) {
             return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
         }
-        let signal = crate::epoll::open_signal()?;
-        ring.submitter().register_eventfd(signal.as_raw_fd())?;
-        Ok(Ring { ring, signal })
+        Ok(Ring { ring })
     }
 
-    /// Ready once, whenever there is a completion to take.
-    pub(crate) fn signal(&self) -> RawFd {
-        self.signal.as_raw_fd()
+    pub(crate) fn descriptor(&self) -> RawFd {
+        self.ring.as_raw_fd()
     }
 
     /// Queues a call until the next [`Ring::submit`]; its result comes back under `token`. False if the ring does not

@@ -1,6 +1,7 @@
 //! What an owner may ask of a namespace, in the block layers' words and the specification's.
 
 use block::{BLOCK_SIZE, BlockRange, BufferSlice, Operation, Request};
+use nvme::reservation::{AcquireAction, PersistThroughPowerLoss, RegisterAction, ReservationType};
 
 /// Names a request in its owner's books; unique among those in flight on one association.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,15 +37,15 @@ pub enum Reservation {
         new_key: u64,
         /// IEKEY: do not check `current_key`.
         ignore_existing: bool,
-        /// CPTPL: `Some` sets or clears persistence through power loss.
-        persist: Option<bool>,
+        /// CPTPL.
+        persist: PersistThroughPowerLoss,
     },
     /// Reservation Acquire.
     Acquire {
         /// RACQA.
         action: AcquireAction,
-        /// RTYPE, the code of Base 2.1, section 8.1.24 (4: Exclusive Access, Registrants Only).
-        kind: u8,
+        /// RTYPE.
+        kind: ReservationType,
         /// CRKEY: this host's key.
         current_key: u64,
         /// PRKEY: the key to preempt.
@@ -52,38 +53,14 @@ pub enum Reservation {
     },
     /// Reservation Release.
     Release {
-        /// RRELA: `false` releases, `true` clears (also every registration).
-        clear: bool,
-        /// RTYPE.
-        kind: u8,
+        /// RTYPE of the reservation to release; `None` clears it and every registration.
+        release: Option<ReservationType>,
         /// CRKEY.
         current_key: u64,
     },
     /// Reservation Report, in the extended form (EDS), answered by
-    /// `AssociationEvent::ReservationStatus`.
+    /// [`super::AssociationEvent::ReservationStatus`].
     Report,
-}
-
-/// RREGA of Reservation Register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RegisterAction {
-    /// Register a key.
-    Register = 0,
-    /// Give the key up.
-    Unregister = 1,
-    /// Replace the key.
-    Replace = 2,
-}
-
-/// RACQA of Reservation Acquire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AcquireAction {
-    /// Take a free reservation.
-    Acquire = 0,
-    /// Take it from its holder.
-    Preempt = 1,
-    /// And abort what the holder has in flight.
-    PreemptAndAbort = 2,
 }
 
 /// Why a request was not taken; nothing of it is retained.
@@ -135,7 +112,6 @@ impl Command {
     }
 
     /// Asserts what owners owe: a range where one is needed, a buffer as long as it.
-    #[allow(dead_code)]
     pub(crate) fn assert_sound(&self) {
         if self.has_range() {
             assert!(self.range().length.0 > 0, "a request of no blocks: {self:?}");

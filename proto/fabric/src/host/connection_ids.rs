@@ -17,6 +17,11 @@ impl ConnectionIdRanges {
         ConnectionIdRanges::default()
     }
 
+    /// Ranges apart from those of [`ConnectionIdRanges::new`], for a node with two users of them; each has 2^30.
+    pub fn upper_half() -> ConnectionIdRanges {
+        ConnectionIdRanges { next: 1 << 30 }
+    }
+
     /// The next range, never handed out before.
     ///
     /// # Panics

@@ -4,3 +4,4 @@
 //! [`framing`] is shared by both ends; [`target`] is the controller's end. Not here: what capsules mean.
 
 pub mod framing;
+pub mod host;
