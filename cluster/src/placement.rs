@@ -52,7 +52,7 @@ pub enum PlacementError {
         others: Vec<String>,
     },
     /// No leg could be that long, or it would be empty.
-    #[error("a leg cannot hold {data} of data", data = size_text(*data_bytes))]
+    #[error("needs a leg that holds {data} of data, which cannot be", data = size_text(*data_bytes))]
     LegLength {
         /// What it would have to hold.
         data_bytes: u64,

@@ -24,7 +24,7 @@ pub struct PoolInput {
     pub memberships: BTreeMap<SliceId, Membership>,
     /// At least those of the layout; where something is to be placed, all.
     pub disk_nodes: BTreeMap<DiskNodeId, DiskNodeView>,
-    /// At least those of the layout; where something is to be placed, all.
+    /// At least those of the layout and the wanted owner; where something is to be placed, all.
     pub controller_nodes: BTreeMap<ControllerNodeId, ControllerNodeView>,
 }
 

@@ -224,8 +224,8 @@ impl Disks {
     }
 
     /// What the loop must watch for completions, besides its waker.
-    pub(crate) fn ring_descriptor(&self) -> Option<RawFd> {
-        self.ring.as_ref().map(Ring::descriptor)
+    pub(crate) fn ring_signal(&self) -> Option<RawFd> {
+        self.ring.as_ref().map(Ring::signal)
     }
 
     /// Requests that wait or are under way (those answered at once by memory are not).

@@ -41,7 +41,7 @@ pub(crate) struct Ready {
 
 const EVENTS_MAX: usize = 256;
 
-/// An epoll instance; level-triggered.
+/// An epoll instance; level-triggered unless said otherwise.
 pub(crate) struct Epoll {
     descriptor: OwnedFd,
     /// Nanosecond waits are refused here (an old kernel, a strict container): wait whole milliseconds, rounded up.
@@ -78,6 +78,16 @@ impl Epoll {
 
     pub(crate) fn add(&self, descriptor: RawFd, token: u64, interest: Interest) -> io::Result<()> {
         self.change(libc::EPOLL_CTL_ADD, descriptor, token, interest.bits())
+    }
+
+    /// Watches for reading; ready once per change, not for as long as there is something to read.
+    pub(crate) fn add_edge(&self, descriptor: RawFd, token: u64) -> io::Result<()> {
+        self.change(
+            libc::EPOLL_CTL_ADD,
+            descriptor,
+            token,
+            (libc::EPOLLIN | libc::EPOLLET) as u32,
+        )
     }
 
     pub(crate) fn modify(&self, descriptor: RawFd, token: u64, interest: Interest) -> io::Result<()> {
@@ -165,6 +175,15 @@ impl Epoll {
     }
 }
 
+/// An eventfd.
+pub(crate) fn open_signal() -> io::Result<OwnedFd> {
+    // SAFETY: no memory is involved; the answer is checked and then owned.
+    unsafe {
+        let descriptor = checked(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))?;
+        Ok(OwnedFd::from_raw_fd(descriptor))
+    }
+}
+
 /// Wakes a reactor from another thread: an eventfd, written only when nobody has since it last woke.
 pub(crate) struct Waker {
     descriptor: OwnedFd,
@@ -173,12 +192,8 @@ pub(crate) struct Waker {
 
 impl Waker {
     pub(crate) fn open() -> io::Result<Waker> {
-        // SAFETY: no memory is involved; the answer is checked and then owned.
-        let descriptor = unsafe {
-            OwnedFd::from_raw_fd(checked(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))?)
-        };
         Ok(Waker {
-            descriptor,
+            descriptor: open_signal()?,
             raised: AtomicBool::new(false),
         })
     }

@@ -211,8 +211,8 @@ impl World {
         let bind = |address: &SocketAddr| sockets.listen(*address, config.reuse_port, &epoll);
         let listeners = config.listeners.iter().map(bind).collect::<Result<_, _>>()?;
         let disks = Disks::open(&config.name, &config.disks, config.disk_backend, waker)?;
-        if let Some(ring) = disks.disks.ring_descriptor() {
-            epoll.add(ring, TOKEN_RING, Interest::READ).map_err(failed)?;
+        if let Some(ring) = disks.disks.ring_signal() {
+            epoll.add_edge(ring, TOKEN_RING).map_err(failed)?;
         }
         let pool = Pool::new(config.memory_bytes).map_err(|source| StartReactor::ReserveMemory {
             bytes: config.memory_bytes,

@@ -1,9 +1,10 @@
-//! Disk calls made by io_uring; its descriptor lies in the loop's epoll set.
+//! Disk calls made by io_uring. It signals completions by an eventfd that lies, edge-triggered, in the loop's epoll set:
+//! nobody has to read it. (The ring's own descriptor does not wake epoll for completions that the kernel has deferred.)
 
 use crate::task::Call;
 use io_uring::{IoUring, Probe, opcode, squeue, types};
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// Entries that can wait for one submission; more are submitted in several goes.
 const ENTRIES: u32 = 256;
@@ -13,6 +14,7 @@ pub(crate) const COMPLETIONS: u32 = 4096;
 /// A ring. Opened and used by the reactor's thread alone.
 pub(crate) struct Ring {
     ring: IoUring,
+    signal: OwnedFd,
 }
 
 impl Ring {
@@ -37,11 +39,14 @@ impl Ring {
         if needed.iter().any(|code| !probe.is_supported(*code)) {
             return Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP));
         }
-        Ok(Ring { ring })
+        let signal = crate::epoll::open_signal()?;
+        ring.submitter().register_eventfd(signal.as_raw_fd())?;
+        Ok(Ring { ring, signal })
     }
 
-    pub(crate) fn descriptor(&self) -> RawFd {
-        self.ring.as_raw_fd()
+    /// Ready once, whenever there is a completion to take.
+    pub(crate) fn signal(&self) -> RawFd {
+        self.signal.as_raw_fd()
     }
 
     /// Queues a call until the next [`Ring::submit`]; its result comes back under `token`. False if the ring does not

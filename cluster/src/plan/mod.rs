@@ -19,6 +19,7 @@ mod volumes;
 use crate::config::{ConfigError, PoolFacts, with_legs, with_pool};
 use crate::layout::{DiskNodeAllocation, Membership, PoolLayout};
 use crate::node_config::{ControllerNodeConfig, DiskNodeConfig};
+use crate::spec::PoolSpec;
 use crate::view::PoolInput;
 use crate::{ControllerNodeId, DiskNodeId, Revision, SliceId, VolumeId, diff};
 use std::collections::{BTreeMap, BTreeSet};
@@ -199,14 +200,20 @@ fn unchanged(input: &PoolInput, reason: String) -> Plan {
 }
 
 /// The disk and controller nodes that the pool's records name: what a caller must put into a [`PoolInput`] at least.
-pub fn nodes_of(layout: &PoolLayout) -> (BTreeSet<DiskNodeId>, BTreeSet<ControllerNodeId>) {
-    let legs = layout.legs().chain(&layout.retired);
-    let controllers = layout.controllers.iter().map(|placement| placement.node);
+pub fn nodes_of(
+    spec: &PoolSpec,
+    layout: Option<&PoolLayout>,
+) -> (BTreeSet<DiskNodeId>, BTreeSet<ControllerNodeId>) {
+    let legs = layout
+        .into_iter()
+        .flat_map(|layout| layout.legs().chain(&layout.retired));
+    let controllers = layout.into_iter().flat_map(|layout| &layout.controllers);
+    let controllers = controllers.map(|placement| placement.node).chain(spec.owner);
     (legs.map(|leg| leg.disk_node).collect(), controllers.collect())
 }
 
 /// Whether the planner will look for nodes to place something on: then it must be shown all there are.
-pub fn needs_all_nodes(spec: &crate::spec::PoolSpec, layout: Option<&PoolLayout>) -> bool {
+pub fn needs_all_nodes(spec: &PoolSpec, layout: Option<&PoolLayout>) -> bool {
     let short = |layout: &PoolLayout| layout.controllers.len() < usize::from(spec.controller_count);
     !spec.deleting && layout.is_none_or(short)
 }

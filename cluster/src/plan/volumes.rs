@@ -123,19 +123,18 @@ impl Draft<'_> {
         let Some(before) = &self.input.layout else {
             return true;
         };
-        let Some(known) = before.volumes.iter().find(|volume| volume.volume == id) else {
+        if !before.volumes.iter().any(|volume| volume.volume == id) {
             return true;
-        };
-        known.deleting
-            && before
-                .slices
-                .iter()
-                .all(|slice| self.input.owner_has_removed(slice.slice, id))
+        }
+        before
+            .slices
+            .iter()
+            .all(|slice| self.input.owner_has_removed(slice.slice, id))
     }
 }
 
 impl PoolInput {
-    /// The slice as its owner serves it now: the process and the epoch of the grant, nothing older.
+    /// The slice as its owner serves it now: under the epoch of the grant, which names owner and process, nothing older.
     pub fn served_slice(&self, slice: SliceId) -> Option<(&ControllerNodeView, &SliceStatus)> {
         let membership = self.memberships.get(&slice)?;
         let node = self.controller_nodes.get(&membership.owner)?;

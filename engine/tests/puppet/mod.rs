@@ -1,0 +1,320 @@
+//! A machine without a will of its own: it does what its control plane says and reports what it is told.
+
+// Each test binary uses its own part of this.
+#![allow(dead_code)]
+
+use block::{BufferSlice, Memory, Time};
+use engine::{Handle, Opened, ReactorConfig, StartReactor};
+use fabric::driver::{
+    CloseReason, ConnectionId, DiskError, DiskId, DiskOperation, DiskRequestId, Event, ListenerId, Machine,
+    Output, Segment,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes; reached only by a failure.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a disk shall do, with the bytes.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    Read {
+        offset: u64,
+        length: u32,
+    },
+    Write {
+        offset: u64,
+        bytes: Vec<u8>,
+        durable: bool,
+    },
+    Flush,
+    WriteZeroes {
+        offset: u64,
+        length: u64,
+        deallocate: bool,
+    },
+    Discard {
+        offset: u64,
+        length: u64,
+    },
+}
+
+#[derive(Debug)]
+pub enum Command {
+    Connect(u64, SocketAddr),
+    /// Bytes of the session's own.
+    Send(ConnectionId, Vec<u8>),
+    /// The same from a pool buffer.
+    SendPayload(ConnectionId, Vec<u8>),
+    Close(ConnectionId, bool),
+    Disk(u32, u64, Ask),
+    /// From now on everything received goes back, by payload.
+    Echo,
+    TimeoutAt(Time),
+    Panic,
+    Ping,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Told {
+    Accepted(ConnectionId, ListenerId),
+    Connected(ConnectionId),
+    Received(ConnectionId, Vec<u8>),
+    Closed(ConnectionId, CloseReason),
+    Disk(u64, Result<Vec<u8>, DiskError>),
+    Timeout(Time),
+    Pong,
+}
+
+#[derive(Default)]
+pub struct Puppet {
+    outputs: VecDeque<Output<Told>>,
+    echo: bool,
+    timeout: Option<Time>,
+    asked: BTreeMap<u64, Option<BufferSlice>>,
+    reads: BTreeMap<u64, bool>,
+}
+
+fn filled(memory: &mut dyn Memory, bytes: &[u8]) -> BufferSlice {
+    let slice = memory
+        .allocate(bytes.len() as u32)
+        .expect("the tests' pool suffices");
+    memory.bytes_mut(slice).copy_from_slice(bytes);
+    slice
+}
+
+impl Puppet {
+    fn tell(&mut self, told: Told) {
+        self.outputs.push_back(Output::Report(told));
+    }
+
+    fn send(&mut self, connection: ConnectionId, segment: Segment) {
+        self.outputs.push_back(Output::Send { connection, segment });
+    }
+
+    fn received(&mut self, connection: ConnectionId, bytes: &[u8], memory: &mut dyn Memory) {
+        if !self.echo {
+            return self.tell(Told::Received(connection, bytes.to_vec()));
+        }
+        for piece in bytes.chunks(100_000) {
+            let segment = match memory.allocate(piece.len() as u32) {
+                Some(slice) => {
+                    memory.bytes_mut(slice).copy_from_slice(piece);
+                    Segment::Payload(slice)
+                }
+                None => Segment::Bytes(piece.to_vec()),
+            };
+            self.send(connection, segment);
+        }
+    }
+
+    fn ask(&mut self, disk: u32, request: u64, ask: Ask, memory: &mut dyn Memory) {
+        let mut buffer = None;
+        let operation = match ask {
+            Ask::Read { offset, length } => {
+                let slice = *buffer.insert(memory.allocate(length).expect("the tests' pool suffices"));
+                self.reads.insert(request, true);
+                DiskOperation::Read {
+                    offset_bytes: offset,
+                    buffer: slice,
+                }
+            }
+            Ask::Write {
+                offset,
+                bytes,
+                durable,
+            } => DiskOperation::Write {
+                offset_bytes: offset,
+                buffer: *buffer.insert(filled(memory, &bytes)),
+                durable,
+            },
+            Ask::Flush => DiskOperation::Flush,
+            Ask::WriteZeroes {
+                offset,
+                length,
+                deallocate,
+            } => DiskOperation::WriteZeroes {
+                offset_bytes: offset,
+                length_bytes: length,
+                deallocate,
+            },
+            Ask::Discard { offset, length } => DiskOperation::Discard {
+                offset_bytes: offset,
+                length_bytes: length,
+            },
+        };
+        assert!(
+            self.asked.insert(request, buffer).is_none(),
+            "tests name requests once"
+        );
+        self.outputs.push_back(Output::Disk {
+            request: DiskRequestId(request),
+            disk: DiskId(disk),
+            operation,
+        });
+    }
+
+    fn completed(&mut self, request: u64, result: Result<(), DiskError>, memory: &mut dyn Memory) {
+        let buffer = self
+            .asked
+            .remove(&request)
+            .expect("completed once, having been asked");
+        let is_read = self.reads.remove(&request).unwrap_or(false);
+        let bytes = buffer.map(|slice| {
+            let bytes = if is_read {
+                memory.bytes(slice).to_vec()
+            } else {
+                Vec::new()
+            };
+            memory.release(slice.buffer);
+            bytes
+        });
+        self.tell(Told::Disk(request, result.map(|()| bytes.unwrap_or_default())));
+    }
+
+    fn command(&mut self, command: Command, memory: &mut dyn Memory) {
+        match command {
+            Command::Connect(name, address) => self.outputs.push_back(Output::Connect {
+                connection: ConnectionId(name),
+                address,
+            }),
+            Command::Send(connection, bytes) => self.send(connection, Segment::Bytes(bytes)),
+            Command::SendPayload(connection, bytes) => {
+                let slice = filled(memory, &bytes);
+                self.send(connection, Segment::Payload(slice));
+            }
+            Command::Close(connection, abort) => self.outputs.push_back(Output::Close { connection, abort }),
+            Command::Disk(disk, request, ask) => self.ask(disk, request, ask, memory),
+            Command::Echo => self.echo = true,
+            Command::TimeoutAt(time) => self.timeout = Some(time),
+            Command::Panic => panic!("asked to"),
+            Command::Ping => self.tell(Told::Pong),
+        }
+    }
+}
+
+impl Machine for Puppet {
+    type Control = Command;
+    type Report = Told;
+
+    fn handle(&mut self, now: Time, event: Event<'_, Command>, memory: &mut dyn Memory) {
+        assert!(self.outputs.is_empty(), "the driver drains between two events");
+        match event {
+            Event::Accepted { connection, listener } => self.tell(Told::Accepted(connection, listener)),
+            Event::Connected { connection } => self.tell(Told::Connected(connection)),
+            Event::Received { connection, bytes } => self.received(connection, bytes, memory),
+            Event::Closed { connection, reason } => self.tell(Told::Closed(connection, reason)),
+            Event::DiskCompleted { request, result } => self.completed(request.0, result, memory),
+            Event::Control(command) => self.command(command, memory),
+            Event::Timeout => {
+                assert!(
+                    self.timeout.take().is_some_and(|at| at <= now),
+                    "not early, and only if asked for"
+                );
+                self.tell(Told::Timeout(now));
+            }
+        }
+    }
+
+    fn poll_output(&mut self) -> Option<Output<Told>> {
+        self.outputs.pop_front()
+    }
+
+    fn next_timeout(&self) -> Option<Time> {
+        self.timeout
+    }
+}
+
+/// A reactor with a puppet in it, and the test's ear.
+pub struct Stage {
+    pub handle: Handle<Command>,
+    told: mpsc::Receiver<Told>,
+}
+
+impl Stage {
+    pub fn try_start(config: ReactorConfig) -> Result<Stage, StartReactor> {
+        let (tell, told) = mpsc::channel();
+        let build = |_: &Opened| Puppet::default();
+        let handle = engine::start(config, build, move |report| drop(tell.send(report)))?;
+        Ok(Stage { handle, told })
+    }
+
+    pub fn start(config: ReactorConfig) -> Stage {
+        Stage::try_start(config).expect("the reactor starts")
+    }
+
+    /// One that listens on a free loopback port.
+    pub fn listening(config: ReactorConfig) -> (Stage, SocketAddr) {
+        let stage = Stage::start(ReactorConfig {
+            listeners: vec!["127.0.0.1:0".parse().unwrap()],
+            ..config
+        });
+        let address = stage.handle.opened().listeners[0];
+        (stage, address)
+    }
+
+    pub fn command(&self, command: Command) {
+        self.handle.control(command).expect("the reactor runs");
+    }
+
+    pub fn next(&self) -> Told {
+        self.told.recv_timeout(PATIENCE).expect("something is reported")
+    }
+
+    pub fn accepted(&self) -> ConnectionId {
+        match self.next() {
+            Told::Accepted(connection, _) => connection,
+            other => panic!("not accepted but {other:?}"),
+        }
+    }
+
+    /// Everything told so far has been heard when this returns, and there was nothing.
+    pub fn nothing_told(&self) {
+        self.command(Command::Ping);
+        assert_eq!(self.next(), Told::Pong);
+    }
+
+    /// So many bytes from one connection, however they were cut.
+    pub fn receive(&self, connection: ConnectionId, length: usize) -> Vec<u8> {
+        let mut all = Vec::new();
+        while all.len() < length {
+            match self.next() {
+                Told::Received(from, bytes) if from == connection => all.extend(bytes),
+                other => panic!("not received but {other:?}"),
+            }
+        }
+        all
+    }
+
+    pub fn disk(&self, disk: u32, request: u64, ask: Ask) -> Result<Vec<u8>, DiskError> {
+        self.command(Command::Disk(disk, request, ask));
+        match self.next() {
+            Told::Disk(answered, result) if answered == request => result,
+            other => panic!("not answered but {other:?}"),
+        }
+    }
+
+    /// Waits until the counters say so.
+    pub fn eventually(&self, what: &str, holds: impl Fn(&engine::ReactorStatus) -> bool) {
+        let begun = Instant::now();
+        while !holds(&self.handle.status()) {
+            assert!(begun.elapsed() < PATIENCE, "{what}: {:?}", self.handle.status());
+            std::thread::yield_now();
+        }
+    }
+
+    pub fn nothing_is_held(&self) {
+        self.eventually("buffers come back", |status| status.buffer_bytes_in_use == 0);
+    }
+}
+
+/// Bytes that tell where they belong.
+pub fn pattern(seed: u64, length: usize) -> Vec<u8> {
+    let word = |index: u64| (seed ^ index).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+    (0..length.div_ceil(8) as u64)
+        .flat_map(word)
+        .take(length)
+        .collect()
+}
