@@ -8,6 +8,7 @@
 //! `async`, no knowledge of NVMe or of sockets.
 #![forbid(unsafe_code)]
 
+pub mod concat;
 mod geometry;
 mod layer;
 pub mod leg_format;

@@ -1,6 +1,7 @@
 //! What a slice is told about itself, and what it says.
 
 use crate::leg_format::Uuid;
+use crate::mirror::{GroupConfig, LegProgress};
 use crate::{Blocks, Request, RequestId, Status, SubRequestId, Tuning};
 
 /// A slice, as the grant of its epoch made it.
@@ -22,28 +23,6 @@ pub struct SliceConfig {
     pub tuning: Tuning,
 }
 
-/// A group of a slice.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GroupConfig {
-    /// Which.
-    pub group: Uuid,
-    /// Superblocks have been written to all legs (R9): as recorded when the epoch was granted.
-    pub formatted: bool,
-    /// At most [`crate::mirror::LEGS_MAX`].
-    pub legs: Vec<LegConfig>,
-}
-
-/// A leg of a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LegConfig {
-    /// Which. No leg is in two groups.
-    pub leg: Uuid,
-    /// How long it is; the same for all legs of a group.
-    pub length: Blocks,
-    /// Whether it is recorded as having every acknowledged write. Of no meaning in a group that is not formatted.
-    pub in_sync: bool,
-}
-
 /// What the store must record before the slice goes on; the answer is [`super::Slice::membership_answer`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MembershipChange {
@@ -61,17 +40,6 @@ pub enum MembershipChange {
     },
     /// The first map of the thin pool is durable (R9).
     SliceFormatted,
-}
-
-/// How the store answered. That the store is away is no answer: the owner asks again, and what depends on it waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MembershipOutcome {
-    /// It is recorded.
-    Committed,
-    /// There is a newer epoch: the slice is fenced.
-    StaleEpoch,
-    /// The request contradicts the record. The slice cannot know any more which legs may serve, and stops as if fenced.
-    Refused,
 }
 
 /// What a slice wants of its owner; take these in order.
@@ -152,15 +120,4 @@ pub struct GroupProgress {
     pub legs: Vec<LegProgress>,
     /// Regions that differ between legs, or may, and are being made equal.
     pub regions_dirty: u64,
-}
-
-/// A leg as people should see it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LegProgress {
-    /// Which.
-    pub leg: Uuid,
-    /// It is recorded as having every acknowledged write.
-    pub in_sync: bool,
-    /// It is attached and has not failed since.
-    pub reachable: bool,
 }

@@ -12,19 +12,40 @@
 //! * Nothing is formatted that was formatted before (R9).
 
 mod config;
+mod passage;
 
+use crate::concat::Concat;
 use crate::leg_format::Uuid;
-use crate::thin::{Usage, VolumeId, VolumeUsage};
+pub use crate::mirror::{GroupConfig, LegConfig, LegProgress, MembershipOutcome};
+use crate::mirror::{Mirror, MirrorConfig};
+use crate::thin::{Pool, PoolConfig, Usage, VolumeId, VolumeUsage};
 use crate::{Blocks, Memory, Request, RequestId, Status, SubRequestId, Time};
-pub use config::{
-    GroupConfig, GroupProgress, LegConfig, LegProgress, MembershipChange, MembershipOutcome, SliceConfig,
-    SliceOutput, SliceState,
-};
-use std::collections::VecDeque;
+pub use config::{GroupProgress, MembershipChange, SliceConfig, SliceOutput, SliceState};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// The bits of a leg request's name that are the group's own.
+const GROUP_SHIFT: u32 = 48;
 
 /// A slice that is being opened, served or closed by its owner.
 #[derive(Debug)]
 pub struct Slice {
+    config: SliceConfig,
+    now: Time,
+    state: SliceState,
+    groups: Vec<Mirror>,
+    /// Where each leg is: group, place in it.
+    legs: BTreeMap<Uuid, (usize, usize)>,
+    concat: Concat,
+    pool: Option<Pool>,
+    /// The pool is being formatted, or has been and that is being recorded.
+    formatting: bool,
+    /// Requests from above that have not ended.
+    requests: BTreeSet<RequestId>,
+    /// Verbs that have not ended, by volume: one at a time.
+    verbs: BTreeMap<VolumeId, RequestId>,
+    /// Membership requests under way: which group's; `None` is the pool's.
+    memberships: BTreeMap<u64, Option<usize>>,
+    next_membership: u64,
     outputs: VecDeque<SliceOutput>,
 }
 
@@ -34,29 +55,76 @@ impl Slice {
     /// # Errors
     /// What is wrong with the configuration, for people.
     pub fn new(config: SliceConfig, now: Time) -> Result<Slice, String> {
-        let _ = (config, now);
+        let mut legs = BTreeMap::new();
+        for (group, of_group) in config.groups.iter().enumerate() {
+            for (place, leg) in of_group.legs.iter().enumerate() {
+                if legs.insert(leg.leg, (group, place)).is_some() {
+                    return Err("a leg is named twice".to_owned());
+                }
+            }
+        }
+        if config.groups.is_empty() {
+            return Err("a slice has no groups".to_owned());
+        }
+        let groups: Result<Vec<Mirror>, String> = config
+            .groups
+            .iter()
+            .map(|group| Mirror::new(mirror_config(&config, group), now))
+            .collect();
+        let groups = groups?;
+        let data = groups
+            .iter()
+            .map(|group| group.area_length(crate::thin::Area::Data));
         Ok(Slice {
+            concat: Concat::new(data),
+            now,
+            state: SliceState::Opening,
+            groups,
+            legs,
+            pool: None,
+            formatting: !config.formatted,
+            requests: BTreeSet::new(),
+            verbs: BTreeMap::new(),
+            memberships: BTreeMap::new(),
+            next_membership: 0,
             outputs: VecDeque::new(),
+            config,
         })
     }
 
     /// The leg can be reached, and holds this epoch's reservation (R2).
+    ///
+    /// # Panics
+    /// If the slice has no such leg.
     pub fn leg_attached(&mut self, now: Time, leg: Uuid, memory: &mut dyn Memory) {
-        let _ = (now, leg, memory);
+        let (group, place) = self.legs[&leg];
+        self.now = now;
+        self.groups[group].leg_attached(now, place, memory);
+        self.pass_on(memory);
     }
 
     /// The leg cannot be reached any more. What was in flight there is lost: it is not answered any more, and nothing of it
     /// will be executed behind what is sent after the next `leg_attached` (R8).
+    ///
+    /// # Panics
+    /// If the slice has no such leg.
     pub fn leg_lost(&mut self, now: Time, leg: Uuid, memory: &mut dyn Memory) {
-        let _ = (now, leg, memory);
+        let (group, place) = self.legs[&leg];
+        self.now = now;
+        self.groups[group].leg_lost(now, place, memory);
+        self.pass_on(memory);
     }
 
     /// A [`SliceOutput::Leg`] has ended. Names of requests that are no longer in flight (`leg_lost`) are ignored.
     pub fn leg_completed(&mut self, now: Time, id: SubRequestId, status: Status, memory: &mut dyn Memory) {
-        let _ = (now, id, status, memory);
+        let group = (id.0 >> GROUP_SHIFT) as usize;
+        let id = SubRequestId(id.0 & ((1 << GROUP_SHIFT) - 1));
+        self.now = now;
+        self.groups[group].leg_completed(now, id, status, memory);
+        self.pass_on(memory);
     }
 
-    /// The store answered a [`SliceOutput::Membership`].
+    /// The store answered a [`SliceOutput::Membership`]. Answers to requests that are not under way are ignored.
     pub fn membership_answer(
         &mut self,
         now: Time,
@@ -64,7 +132,19 @@ impl Slice {
         outcome: MembershipOutcome,
         memory: &mut dyn Memory,
     ) {
-        let _ = (now, request, outcome, memory);
+        self.now = now;
+        match self.memberships.remove(&request) {
+            None => return,
+            Some(Some(group)) => self.groups[group].membership_answer(now, outcome, memory),
+            Some(None) if outcome == MembershipOutcome::Committed => {
+                self.formatting = false;
+                if self.state == SliceState::Opening {
+                    self.start_pool(memory);
+                }
+            }
+            Some(None) => self.fence(),
+        }
+        self.pass_on(memory);
     }
 
     /// A request to a volume, in blocks of the volume. Ends with [`SliceOutput::Complete`].
@@ -76,11 +156,14 @@ impl Slice {
         request: Request,
         memory: &mut dyn Memory,
     ) {
-        let _ = (now, volume, request, memory);
-        self.outputs.push_back(SliceOutput::Complete {
-            id,
-            status: Status::Unavailable,
-        });
+        self.now = now;
+        if let Some(pool) = self.serving_pool() {
+            pool.submit(now, id, volume, request, memory);
+            self.requests.insert(id);
+            self.pass_on(memory);
+        } else {
+            self.refuse(id);
+        }
     }
 
     /// Makes a volume. Ends with [`SliceOutput::Complete`]: `Success` also if it exists with this size, `Invalid` if with
@@ -93,19 +176,15 @@ impl Slice {
         size: Blocks,
         memory: &mut dyn Memory,
     ) {
-        let _ = (now, volume, size, memory);
-        self.outputs.push_back(SliceOutput::Complete {
-            id,
-            status: Status::Unavailable,
+        self.verb(now, id, volume, memory, |pool, memory| {
+            pool.create_volume(now, volume, size, memory)
         });
     }
 
     /// Removes a volume. Ends with [`SliceOutput::Complete`]: `Success` also if there is none.
     pub fn delete_volume(&mut self, now: Time, id: RequestId, volume: VolumeId, memory: &mut dyn Memory) {
-        let _ = (now, volume, memory);
-        self.outputs.push_back(SliceOutput::Complete {
-            id,
-            status: Status::Unavailable,
+        self.verb(now, id, volume, memory, |pool, memory| {
+            pool.delete_volume(now, volume, memory)
         });
     }
 
@@ -118,22 +197,38 @@ impl Slice {
         size: Blocks,
         memory: &mut dyn Memory,
     ) {
-        let _ = (now, volume, size, memory);
-        self.outputs.push_back(SliceOutput::Complete {
-            id,
-            status: Status::Unavailable,
+        self.verb(now, id, volume, memory, |pool, memory| {
+            pool.resize_volume(now, volume, size, memory)
         });
     }
 
     /// Ends the slice in order: new requests end `Unavailable`, those in flight are finished, the bitmap is cleared.
-    /// Answers [`SliceOutput::Closed`].
+    /// Answers [`SliceOutput::Closed`], unless the slice has been fenced.
     pub fn close(&mut self, now: Time, memory: &mut dyn Memory) {
-        let _ = (now, memory);
+        self.now = now;
+        match self.state {
+            SliceState::Opening | SliceState::Serving | SliceState::Failed => {
+                self.state = SliceState::Closing;
+                match &mut self.pool {
+                    Some(pool) => pool.close(now, memory),
+                    None => self.close_groups(memory),
+                }
+            }
+            SliceState::Closing | SliceState::Closed | SliceState::Fenced => {}
+        }
+        self.pass_on(memory);
     }
 
     /// Time has come to what [`Slice::next_timeout`] said.
     pub fn handle_timeout(&mut self, now: Time, memory: &mut dyn Memory) {
-        let _ = (now, memory);
+        self.now = now;
+        for group in &mut self.groups {
+            group.handle_timeout(now, memory);
+        }
+        if let Some(pool) = &mut self.pool {
+            pool.handle_timeout(now, memory);
+        }
+        self.pass_on(memory);
     }
 
     /// The next thing to do, in order.
@@ -143,31 +238,137 @@ impl Slice {
 
     /// When [`Slice::handle_timeout`] is due.
     pub fn next_timeout(&self) -> Option<Time> {
-        None
+        let groups = self.groups.iter().filter_map(Mirror::next_timeout);
+        groups
+            .chain(self.pool.as_ref().and_then(Pool::next_timeout))
+            .min()
     }
 
     /// How far it is.
     pub fn state(&self) -> SliceState {
-        SliceState::Opening
+        self.state
     }
 
     /// While it opens: what it waits for, for people.
     pub fn waits_for(&self) -> String {
-        String::new()
+        if self.state != SliceState::Opening {
+            return String::new();
+        }
+        let waiting = self
+            .groups
+            .iter()
+            .enumerate()
+            .find(|(_, group)| !group.is_serving());
+        match waiting {
+            Some((place, group)) => format!("group {place}: {}", group.waits_for()),
+            None if self.formatting => "the map of the pool to be written for the first time".to_owned(),
+            None => "the map of the pool to be read".to_owned(),
+        }
     }
 
     /// The groups, in order of concatenation.
     pub fn groups(&self) -> Vec<GroupProgress> {
-        Vec::new()
+        let groups = self.groups.iter().zip(&self.config.groups);
+        let progress = groups.map(|(group, config)| GroupProgress {
+            group: config.group,
+            legs: group.progress(),
+            regions_dirty: group.regions_dirty(),
+        });
+        progress.collect()
     }
 
     /// Extents by what they are; all zero before the map is open.
     pub fn usage(&self) -> Usage {
-        Usage::default()
+        self.pool
+            .as_ref()
+            .filter(|_| !self.formatting)
+            .map(Pool::usage)
+            .unwrap_or_default()
     }
 
     /// Every volume the map knows; empty before it is open.
     pub fn volumes(&self) -> Vec<VolumeUsage> {
-        Vec::new()
+        self.pool
+            .as_ref()
+            .filter(|_| !self.formatting)
+            .map(Pool::volumes)
+            .unwrap_or_default()
+    }
+
+    fn serving_pool(&mut self) -> Option<&mut Pool> {
+        self.pool.as_mut().filter(|_| self.state == SliceState::Serving)
+    }
+
+    fn refuse(&mut self, id: RequestId) {
+        let status = match self.state {
+            SliceState::Fenced => Status::StaleEpoch,
+            _ => Status::Unavailable,
+        };
+        self.outputs.push_back(SliceOutput::Complete { id, status });
+    }
+
+    fn verb(
+        &mut self,
+        now: Time,
+        id: RequestId,
+        volume: VolumeId,
+        memory: &mut dyn Memory,
+        apply: impl FnOnce(&mut Pool, &mut dyn Memory),
+    ) {
+        self.now = now;
+        let busy = self.verbs.contains_key(&volume);
+        let Some(pool) = self.serving_pool().filter(|_| !busy) else {
+            return self.refuse(id);
+        };
+        apply(pool, memory);
+        self.verbs.insert(volume, id);
+        self.pass_on(memory);
+    }
+
+    /// Formats the pool, or opens it: every group serves.
+    fn start_pool(&mut self, memory: &mut dyn Memory) {
+        let config = PoolConfig {
+            pool: self.config.slice,
+            epoch: self.config.epoch,
+            extent: self.config.extent,
+            metadata: self.groups[0].area_length(crate::thin::Area::Metadata),
+            data: self.concat.length(),
+        };
+        let pool = if self.formatting { Pool::format } else { Pool::open };
+        self.pool = Some(pool(config, self.now, memory));
+    }
+
+    fn close_groups(&mut self, memory: &mut dyn Memory) {
+        for group in &mut self.groups {
+            group.close(self.now, memory);
+        }
+    }
+
+    /// A newer owner is known: no group sends anything any more. What the pool still waits for, the groups end now.
+    fn fence(&mut self) {
+        if self.state == SliceState::Fenced {
+            return;
+        }
+        self.state = SliceState::Fenced;
+        self.outputs.push_back(SliceOutput::Fenced);
+        for group in &mut self.groups {
+            group.fence_now();
+        }
+        let waiting = core::mem::take(&mut self.requests).into_iter();
+        let verbs = core::mem::take(&mut self.verbs).into_values();
+        for id in waiting.chain(verbs) {
+            let status = Status::StaleEpoch;
+            self.outputs.push_back(SliceOutput::Complete { id, status });
+        }
+    }
+}
+
+fn mirror_config(config: &SliceConfig, group: &GroupConfig) -> MirrorConfig {
+    MirrorConfig {
+        pool: config.pool,
+        slice: config.slice,
+        epoch: config.epoch,
+        group: group.clone(),
+        tuning: config.tuning,
     }
 }

@@ -1,0 +1,114 @@
+//! The in-sync set: as recorded in the store, as asked to be recorded, and as it should be.
+//!
+//! One request is under way at a time. While it is, either of the two sets may be the recorded one, and whatever is
+//! acknowledged must hold under both.
+
+use super::{GroupChange, LegSet, Link, MembershipOutcome, Mirror, MirrorOutput, Phase, Role};
+
+/// The set of one group.
+#[derive(Debug)]
+pub(super) struct Membership {
+    recorded: LegSet,
+    asked: Option<Asked>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    Set(LegSet),
+    Formatted(LegSet),
+}
+
+impl Membership {
+    pub(super) fn new(recorded: LegSet) -> Membership {
+        Membership {
+            recorded,
+            asked: None,
+        }
+    }
+    /// As the store last said.
+    pub(super) fn recorded(&self) -> LegSet {
+        self.recorded
+    }
+    /// All legs that are recorded, or may be by now.
+    pub(super) fn may_be(&self) -> LegSet {
+        match self.asked {
+            None => self.recorded,
+            Some(Asked::Set(set) | Asked::Formatted(set)) => self.recorded.union(set),
+        }
+    }
+    pub(super) fn is_asking(&self) -> bool {
+        self.asked.is_some()
+    }
+}
+
+impl Mirror {
+    /// The legs whose success a write needs, as far as it was sent when they counted already.
+    pub(super) fn must_have(&self) -> LegSet {
+        let joining = self.legs.select(|leg| leg.role.is_final());
+        self.membership.may_be().union(joining)
+    }
+
+    /// Takes legs out that are away while others are there; has the set recorded that should be (R3, R4).
+    pub(super) fn advance_membership(&mut self) {
+        if !self.legs.serving().is_empty() {
+            let away = self
+                .legs
+                .select(|leg| leg.role == Role::InSync && leg.link != Link::Up);
+            for leg in away.iter() {
+                self.legs[leg].role = Role::Leaving;
+                self.again = true;
+            }
+        }
+        let joining = self.legs.select(|leg| leg.role == Role::Joining);
+        let wanted = self.legs.in_sync().union(joining);
+        assert!(!wanted.is_empty(), "the last leg in sync is never given up");
+        if self.membership.is_asking() || wanted == self.membership.recorded {
+            return;
+        }
+        self.membership.asked = Some(Asked::Set(wanted));
+        let set = self.legs.ids(wanted);
+        self.outputs
+            .push_back(MirrorOutput::Membership(GroupChange::InSync(set)));
+    }
+
+    /// Every leg is formatted: has it recorded (R9).
+    pub(super) fn ask_formatted(&mut self) {
+        self.membership.asked = Some(Asked::Formatted(self.legs.all()));
+        self.outputs
+            .push_back(MirrorOutput::Membership(GroupChange::Formatted));
+    }
+
+    pub(super) fn membership_answered(&mut self, outcome: MembershipOutcome) {
+        let asked = self.membership.asked.take().expect("a request was under way");
+        if outcome != MembershipOutcome::Committed {
+            self.fence();
+            return;
+        }
+        match asked {
+            Asked::Set(set) => self.set_recorded(set),
+            Asked::Formatted(all) => {
+                for leg in all.iter() {
+                    self.legs[leg].role = Role::Joining;
+                    self.legs[leg].newest_place.fill(0);
+                }
+                self.phase = Phase::Settling;
+                self.set_recorded(all);
+            }
+        }
+    }
+
+    fn set_recorded(&mut self, set: LegSet) {
+        self.membership.recorded = set;
+        for leg in 0..self.legs.count() {
+            let state = &mut self.legs[leg];
+            match state.role {
+                Role::Joining if set.has(leg) => state.role = Role::InSync,
+                Role::Leaving if !set.has(leg) => state.role = Role::Out,
+                _ => {}
+            }
+        }
+        self.modifies.unsettle();
+        self.reads.unsettle();
+        self.again = true;
+    }
+}

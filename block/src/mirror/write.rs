@@ -1,0 +1,393 @@
+//! Writes, zeroes, deallocations and flushes: to every leg that takes writes, acknowledged when every leg that counts has
+//! them (R3, R12).
+//!
+//! ```text
+//! Queued ──lock──► Marking ──bits durable──► Sent ──► acknowledged ──► gone
+//!   (R11)            (R6)                   │  ▲
+//!                                            ▼  │ a leg is back
+//!                                           Stalled
+//! ```
+//!
+//! A write that missed a leg stays `Sent` until the store has recorded the set without that leg; its range is free for
+//! others by then. A write that the only leg in sync has missed goes back to `Stalled` and is sent again, still holding
+//! its range.
+//!
+//! A deallocation would let legs read differently (before or zeroes): it is passed on as write zeroes.
+
+use super::locks::Holder;
+use super::{LegSet, Mirror, MirrorOutput, Purpose};
+use crate::leg_format::BITS_PER_BITMAP_BLOCK;
+use crate::{BlockRange, Operation, RequestId, Status, Time};
+use core::ops::Range;
+use std::collections::BTreeMap;
+
+/// All of them, by number; numbers grow.
+#[derive(Debug, Default)]
+pub(super) struct Modifies {
+    all: BTreeMap<u64, Modify>,
+    next: u64,
+    /// Something changed on which it depends how they end.
+    unsettled: bool,
+}
+
+#[derive(Debug)]
+struct Modify {
+    id: RequestId,
+    operation: Operation,
+    range: BlockRange,
+    regions: Range<usize>,
+    state: State,
+    /// Legs that have to be asked for by it if they are needed when it ends. Others joined later, by copying what it wrote.
+    accountable: LegSet,
+    pending: LegSet,
+    succeeded: LegSet,
+    /// What the only leg in sync said.
+    error: Option<Status>,
+    locked: bool,
+    answered: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Queued,
+    Marking,
+    Sent,
+    Stalled,
+}
+
+impl Modifies {
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+    /// Whether any waits for a leg (or for one that does).
+    fn any_waiting(&self) -> bool {
+        self.all.values().any(|modify| modify.state != State::Sent)
+    }
+    pub(super) fn next_number(&self) -> u64 {
+        self.next
+    }
+    /// Whether one from before is still in flight to the leg.
+    pub(super) fn any_pending_before(&self, number: u64, leg: usize) -> bool {
+        self.all
+            .range(..number)
+            .any(|(_, modify)| modify.pending.has(leg))
+    }
+    pub(super) fn unsettle(&mut self) {
+        self.unsettled = true;
+    }
+    pub(super) fn drop_leg(&mut self, leg: usize) {
+        for modify in self.all.values_mut() {
+            modify.pending.remove(leg);
+        }
+        self.unsettled = true;
+    }
+    pub(super) fn note_error(&mut self, number: u64, leg: usize, error: Status) {
+        if let Some(modify) = self.all.get_mut(&number).filter(|modify| modify.pending.has(leg)) {
+            modify.error = Some(error);
+        }
+    }
+    /// No leg can write this bitmap block: those that wait for it will not get on.
+    pub(super) fn fail_marking(&mut self, block: usize, error: Status) {
+        let touches = |modify: &Modify| {
+            let blocks = modify.regions.start / BITS_PER_BITMAP_BLOCK
+                ..modify.regions.end.div_ceil(BITS_PER_BITMAP_BLOCK);
+            modify.state == State::Marking && blocks.contains(&block)
+        };
+        for modify in self.all.values_mut().filter(|modify| touches(modify)) {
+            modify.error = Some(error);
+        }
+        self.unsettled = true;
+    }
+    /// Forgets everything; returns what was not answered.
+    pub(super) fn take_unanswered(&mut self) -> Vec<RequestId> {
+        let all = core::mem::take(&mut self.all);
+        let unanswered = all.into_values().filter(|modify| !modify.answered);
+        unanswered.map(|modify| modify.id).collect()
+    }
+}
+
+impl Mirror {
+    pub(super) fn submit_modify(&mut self, id: RequestId, operation: Operation, range: BlockRange) {
+        let operation = match operation {
+            Operation::Deallocate => Operation::WriteZeroes {
+                deallocate: true,
+                durable: false,
+            },
+            other => other,
+        };
+        let number = self.modifies.next;
+        self.modifies.next += 1;
+        let modify = Modify {
+            id,
+            operation,
+            range,
+            regions: self.geometry.regions_of(range),
+            state: State::Queued,
+            accountable: LegSet::EMPTY,
+            pending: LegSet::EMPTY,
+            succeeded: LegSet::EMPTY,
+            error: None,
+            locked: false,
+            answered: false,
+        };
+        self.modifies.all.insert(number, modify);
+        if operation == Operation::Flush {
+            self.send_modify(number);
+        } else if self.locks.acquire(Holder::Modify(number), range) {
+            self.begin_modify(number);
+        }
+    }
+
+    /// The range is ours (R11).
+    pub(super) fn begin_modify(&mut self, number: u64) {
+        let modify = self.modifies.all.get_mut(&number).expect("it waited");
+        modify.locked = true;
+        if self.bitmap.begin(modify.regions.clone()) {
+            self.send_modify(number);
+        } else {
+            modify.state = State::Marking;
+            self.again = true;
+        }
+    }
+
+    fn send_modify(&mut self, number: u64) {
+        let modify = self.modifies.all.get_mut(&number).expect("it is ours");
+        modify.state = State::Stalled;
+        if self.legs.serving().is_empty() {
+            return;
+        }
+        let targets = match modify.operation {
+            Operation::Flush => self
+                .legs
+                .serving()
+                .union(self.legs.select(|leg| leg.role.is_final())),
+            _ => self.legs.write_targets(),
+        };
+        modify.state = State::Sent;
+        modify.accountable = self.membership.may_be().union(targets);
+        modify.pending = targets;
+        modify.succeeded = LegSet::EMPTY;
+        modify.error = None;
+        let (operation, range) = (modify.operation, modify.range);
+        for leg in targets.iter() {
+            self.send(leg, Purpose::Modify(number), operation, range);
+        }
+    }
+
+    pub(super) fn modify_answered(&mut self, number: u64, leg: usize, succeeded: bool) {
+        let Some(modify) = self.modifies.all.get_mut(&number) else {
+            return;
+        };
+        if !modify.pending.has(leg) {
+            return;
+        }
+        modify.pending.remove(leg);
+        if succeeded {
+            modify.succeeded.insert(leg);
+        }
+        self.settle_modify(number);
+    }
+
+    /// Lets all of them see what has changed.
+    pub(super) fn advance_modifies(&mut self) {
+        if core::mem::take(&mut self.modifies.unsettled) {
+            let numbers: Vec<u64> = self.modifies.all.keys().copied().collect();
+            for number in numbers {
+                self.settle_modify(number);
+            }
+        }
+        if self.is_away_too_long() {
+            self.expire_modifies();
+        }
+    }
+
+    fn settle_modify(&mut self, number: u64) {
+        let Some(modify) = self.modifies.all.get(&number) else {
+            return;
+        };
+        match (modify.state, modify.error) {
+            (State::Marking, Some(error)) => self.abandon_modify(number, error),
+            (State::Marking, None) => {
+                if self.bitmap.is_durable(modify.regions.clone()) {
+                    self.send_modify(number);
+                }
+            }
+            (State::Stalled, _) if !self.legs.serving().is_empty() => self.send_modify(number),
+            (State::Sent, _) => self.settle_sent(number),
+            (State::Queued | State::Stalled, _) => {}
+        }
+    }
+
+    fn settle_sent(&mut self, number: u64) {
+        let must_have = self.must_have();
+        let modify = self.modifies.all.get_mut(&number).expect("it is ours");
+        let missing = must_have
+            .intersection(modify.accountable)
+            .without(modify.succeeded);
+        if !modify.answered && missing.is_empty() && !modify.succeeded.is_empty() {
+            modify.answered = true;
+            let id = modify.id;
+            self.complete(id, Status::Success);
+        }
+        let modify = &self.modifies.all[&number];
+        let (answered, error) = (modify.answered, modify.error);
+        if !modify.pending.is_empty() {
+            return;
+        }
+        self.again = true;
+        if answered {
+            self.finish_modify(number);
+        } else if missing.intersection(self.legs.in_sync()).is_empty() {
+            // Those that miss it are leaving: the store decides. Whoever writes here next writes behind it.
+            self.unlock_modify(number);
+        } else if let Some(error) = error {
+            self.abandon_modify(number, error);
+        } else {
+            self.send_modify(number);
+        }
+    }
+
+    fn unlock_modify(&mut self, number: u64) {
+        let modify = self.modifies.all.get_mut(&number).expect("it is ours");
+        if core::mem::take(&mut modify.locked) {
+            let range = modify.range;
+            let granted = self.locks.release(range);
+            self.grant(granted);
+        }
+    }
+
+    fn finish_modify(&mut self, number: u64) {
+        let began = self.modifies.all[&number].state != State::Queued;
+        self.unlock_modify(number);
+        let modify = self.modifies.all.remove(&number).expect("it is ours");
+        if began {
+            self.bitmap.end(modify.regions);
+        }
+    }
+
+    /// It ends without success: nobody knows where it arrived, and legs may differ there.
+    fn abandon_modify(&mut self, number: u64, status: Status) {
+        let modify = self.modifies.all.get_mut(&number).expect("it is ours");
+        modify.answered = true;
+        let (id, state, regions) = (modify.id, modify.state, modify.regions.clone());
+        if state == State::Queued {
+            let granted = self.locks.withdraw(Holder::Modify(number));
+            self.grant(granted);
+        } else {
+            self.resync.mark_unequal(regions);
+        }
+        self.finish_modify(number);
+        self.complete(id, status);
+        self.again = true;
+    }
+
+    fn expire_modifies(&mut self) {
+        let numbers: Vec<u64> = self.modifies.all.keys().copied().collect();
+        for number in numbers {
+            if self.modifies.all[&number].state != State::Sent {
+                self.abandon_modify(number, Status::Unavailable);
+            }
+        }
+    }
+
+    /// Locks have been granted.
+    pub(super) fn grant(&mut self, holders: Vec<Holder>) {
+        for holder in holders {
+            match holder {
+                Holder::Modify(number) => self.begin_modify(number),
+                Holder::Step => self.step_granted(),
+            }
+        }
+    }
+
+    /// Notes when there was a leg to serve from last.
+    pub(super) fn note_absence(&mut self) {
+        if self.legs.serving().is_empty() {
+            self.away_since.get_or_insert(self.now);
+        } else if self.away_since.take().is_some() {
+            self.modifies.unsettle();
+            self.reads.unsettle();
+        }
+    }
+
+    pub(super) fn is_away_too_long(&self) -> bool {
+        self.away_timeout().is_some_and(|at| at <= self.now)
+    }
+
+    /// When requests stop waiting for a leg to serve from.
+    pub(super) fn away_timeout(&self) -> Option<Time> {
+        let since = self.away_since?;
+        if !self.modifies.any_waiting() && !self.reads.any_waiting() {
+            return None;
+        }
+        Some(since + self.config.tuning.unavailable_after)
+    }
+
+    /// Starts and ends rounds of the bitmap.
+    pub(super) fn advance_rounds(&mut self, memory: &mut dyn crate::Memory) {
+        while let Some(end) = self.bitmap.take_ended(self.legs.in_sync()) {
+            for leg in end.written.iter() {
+                self.legs[leg].marked[end.block] = true;
+            }
+            self.modifies.unsettle();
+            self.again = true;
+        }
+        let paused = self.starved_until.or(self.rounds_after).is_some();
+        if self.legs.serving().is_empty() || paused {
+            return;
+        }
+        for block in self.bitmap.ready() {
+            if !self.start_round(block, memory) {
+                return;
+            }
+        }
+    }
+
+    fn start_round(&mut self, block: usize, memory: &mut dyn crate::Memory) -> bool {
+        let Some(buffer) = self.allocate(1, memory) else {
+            return false;
+        };
+        let targets = self.legs.bitmap_targets();
+        let sequence = self.bitmap.start_round(block, targets, memory.bytes_mut(buffer));
+        for leg in targets.iter() {
+            memory.retain(buffer.buffer);
+            // The place that does not hold the newest bits: should this write be torn, those are still there (R12).
+            let place = 1 - self.legs[leg].newest_place[block];
+            let operation = Operation::Write {
+                buffer,
+                durable: true,
+            };
+            let range = self.geometry.bitmap_place(block, place);
+            self.send(
+                leg,
+                Purpose::Bitmap {
+                    block,
+                    sequence,
+                    buffer,
+                },
+                operation,
+                range,
+            );
+        }
+        memory.release(buffer.buffer);
+        true
+    }
+
+    pub(super) fn round_answered(&mut self, block: usize, sequence: u64, leg: usize, succeeded: bool) {
+        if self.bitmap.round_answered(block, sequence, leg, succeeded) {
+            let place = &mut self.legs[leg].newest_place[block];
+            *place = 1 - *place;
+        }
+        self.again = true;
+    }
+
+    /// Answers a request, if this owner may.
+    pub(super) fn complete(&mut self, id: RequestId, status: Status) {
+        // That it cannot be had here may always be said; what was read or written only under all leases (R5).
+        if status == Status::Unavailable || (self.lease_holds() && self.held.is_empty()) {
+            self.outputs.push_back(MirrorOutput::Complete { id, status });
+        } else {
+            self.held.push(id, status);
+        }
+    }
+}
