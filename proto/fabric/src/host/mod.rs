@@ -24,11 +24,15 @@ pub mod multipath;
 pub mod namespaces;
 pub mod node;
 
+#[cfg(test)]
+mod association_tests;
 mod discovery;
 mod entries;
 mod queue;
 mod requests;
 mod scan;
+#[cfg(test)]
+mod scripted;
 mod setup;
 #[cfg(test)]
 #[allow(unreachable_pub, reason = "integration tests include the file too")]
