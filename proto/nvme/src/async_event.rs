@@ -1,6 +1,6 @@
 //! Asynchronous events (Base, 5.1.2): which there are, and how the completion of a request tells one.
 
-use crate::{Nsid, log::LogPageIdentifier};
+use crate::log::LogPageIdentifier;
 
 /// An event. What it tells is fetched from the log page of [`AsyncEvent::log_page`]; reading that with *retain* clear
 /// lets the controller tell events of the type again.
@@ -201,6 +201,3 @@ impl AsyncEventSet {
         self.0 & other.0 == other.0
     }
 }
-
-/// What a controller writes into the changed namespace list instead of names when there are more than 1024.
-pub const TOO_MANY_CHANGED: Nsid = Nsid(0xFFFF_FFFF);

@@ -97,6 +97,10 @@ macro_rules! codes {
     };
 }
 
+#[cfg(test)]
+#[macro_use]
+mod table;
+
 pub mod async_event;
 mod bits;
 pub mod command;
@@ -109,9 +113,9 @@ pub mod nqn;
 pub mod property;
 pub mod reservation;
 pub mod status;
-#[cfg(test)]
-mod table;
 pub mod tcp;
+#[cfg(test)]
+mod tests;
 
 pub use command::{
     AdminCommand, CompletionQueueEntry, FabricsCommand, InvalidField, IoCommand, ParameterErrorLocation, Sgl,
