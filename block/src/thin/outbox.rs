@@ -1,0 +1,75 @@
+//! What waits for the owner, and what the pool has asked of the areas below.
+
+use super::config::Area;
+use super::record::{NodeId, Place};
+use super::{PoolOutput, Request};
+use crate::{BlockRange, Memory, Operation, RequestId, SubRequestId, Time};
+use std::collections::{BTreeMap, VecDeque};
+
+/// What every verb brings along: the time, where outputs go, and the bytes of metadata.
+pub(super) struct Turn<'a> {
+    pub(super) now: Time,
+    pub(super) outbox: &'a mut Outbox,
+    pub(super) memory: &'a mut dyn Memory,
+}
+
+/// Why something was sent below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A part of a request, in an extent.
+    Part {
+        request: RequestId,
+        node: NodeId,
+        place: Place,
+    },
+    /// The flush of a request.
+    HostFlush { request: RequestId },
+    /// A journal block.
+    Journal,
+    /// A chunk or the header of a checkpoint.
+    Checkpoint,
+    /// The zeroing of dirty extents.
+    Cleaning,
+    /// What a formatting or an opening waits for.
+    Start,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    outputs: VecDeque<PoolOutput>,
+    below: BTreeMap<SubRequestId, Purpose>,
+    next: u64,
+}
+
+impl Outbox {
+    pub(super) fn send(&mut self, purpose: Purpose, area: Area, operation: Operation, range: BlockRange) {
+        let id = SubRequestId(self.next);
+        self.next += 1;
+        self.below.insert(id, purpose);
+        self.outputs.push_back(PoolOutput::Below {
+            id,
+            area,
+            request: Request { operation, range },
+        });
+    }
+
+    pub(super) fn push(&mut self, output: PoolOutput) {
+        self.outputs.push_back(output);
+    }
+
+    pub(super) fn poll(&mut self) -> Option<PoolOutput> {
+        self.outputs.pop_front()
+    }
+
+    pub(super) fn completed(&mut self, id: SubRequestId) -> Purpose {
+        self.below
+            .remove(&id)
+            .expect("what is completed was sent, and once")
+    }
+
+    /// Whether the pool waits for nothing from below.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.below.is_empty()
+    }
+}
