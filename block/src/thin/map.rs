@@ -213,8 +213,7 @@ impl Map {
     }
 
     pub(super) fn usage(&self) -> Usage {
-        let clean = u64::from(self.free.len()) + self.reserved.len() as u64;
-        let (total, dirty) = (u64::from(self.total), u64::from(self.dirty.len()));
+        let [total, clean, dirty] = [self.total, self.free.len(), self.dirty.len()].map(u64::from);
         Usage {
             total,
             used: total - dirty - clean,

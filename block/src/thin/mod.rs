@@ -122,7 +122,7 @@ pub enum PoolOutput {
 pub struct Usage {
     /// In the data area.
     pub total: u64,
-    /// Mapped by volumes.
+    /// Mapped by volumes, or about to be.
     pub used: u64,
     /// Given back and not yet zeroed.
     pub dirty: u64,

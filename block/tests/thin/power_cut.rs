@@ -1,0 +1,122 @@
+//! Stories that are cut off.
+
+use super::stories::{Plot, Story};
+use super::world::{Rng, small_config};
+
+/// A story up to its `cut`th event; `None` if it is over before.
+fn story_until(seed: u64, plot: Plot, cut: u32) -> Option<Story> {
+    let mut story = Story::new(seed, plot, small_config());
+    for _ in 0..cut {
+        if !story.step() {
+            return None;
+        }
+    }
+    Some(story)
+}
+
+/// Cuts the power; the pool must open and everything be as promised, then live on and come to rest.
+fn cut_and_check(mut story: Story, keep: impl FnMut(usize) -> bool) {
+    story.world.spill();
+    story.world.disk.cut(keep);
+    story.crash(true);
+    story.rest();
+    story.audit(true);
+}
+
+/// Every combination of lost sectors if they are few, else none, all, and some.
+fn combinations(pending: usize, rng: &mut Rng, samples: u64) -> Vec<Vec<bool>> {
+    if pending <= 8 {
+        return (0..1u32 << pending)
+            .map(|mask| (0..pending).map(|bit| mask >> bit & 1 == 1).collect())
+            .collect();
+    }
+    let mut all = vec![vec![false; pending], vec![true; pending]];
+    all.extend((0..samples).map(|_| (0..pending).map(|_| rng.one_in(2)).collect()));
+    all
+}
+
+#[test]
+fn short_stories_survive_every_cut() {
+    let mut cuts = 0;
+    for seed in 0..2 {
+        let plot = Plot {
+            operations: 14,
+            together: 3,
+            volumes: 2,
+            faults: 0,
+        };
+        for cut in 0.. {
+            let Some(mut story) = story_until(seed, plot, cut) else {
+                break;
+            };
+            story.world.spill();
+            let mut rng = Rng(seed << 32 | u64::from(cut));
+            for keep in combinations(story.world.disk.pending(), &mut rng, 8) {
+                cut_and_check(story.fork(story.world.disk.clone()), |index| keep[index]);
+                cuts += 1;
+            }
+        }
+    }
+    assert!(cuts > 3_000, "{cuts} cuts");
+}
+
+#[test]
+fn long_stories_survive_sampled_cuts_again_and_again() {
+    for seed in 0..150 {
+        let plot = Plot {
+            operations: 0,
+            together: 1 + seed as usize % 6,
+            volumes: 3,
+            faults: 0,
+        };
+        let mut story = Story::new(seed, plot, small_config());
+        let mut rng = Rng(!seed);
+        for _ in 0..8 {
+            story.go_on(60);
+            for _ in 0..20 + rng.below(150) {
+                story.step();
+            }
+            let lossy = rng.one_in(2);
+            if lossy {
+                story.world.spill();
+                let keep_one_in = 1 + rng.below(4);
+                story.world.disk.cut(|_| rng.one_in(keep_one_in));
+            } else {
+                story.world.kill(|| rng.one_in(2));
+            }
+            story.crash(lossy);
+        }
+        story.run();
+        story.audit(false);
+        story.rest();
+    }
+}
+
+/// The process dies while the disk's cache holds what nobody has flushed; the next one opens, and at every event of its
+/// opening, and for a while after, the power is cut.
+#[test]
+fn a_cut_after_a_kill_loses_nothing() {
+    for seed in 0..40 {
+        let plot = Plot {
+            operations: 40,
+            together: 4,
+            volumes: 3,
+            faults: 0,
+        };
+        for later in 0..24 {
+            let mut rng = Rng(seed);
+            let Some(mut story) = story_until(seed, plot, 20 + rng.below(100) as u32) else {
+                break;
+            };
+            story.world.kill(|| rng.one_in(2));
+            story.begin_crash();
+            for _ in 0..later {
+                if !story.world.queue.is_empty() {
+                    story.world.execute(0);
+                }
+            }
+            let keep_one_in = 1 + rng.below(3);
+            cut_and_check(story, |_| rng.one_in(keep_one_in));
+        }
+    }
+}
