@@ -10,10 +10,6 @@ use std::net::SocketAddr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubsystemKey(pub u32);
 
-/// A host identifier (Base 2.1, section 5.1.25.1.28): reservations and fencing go by it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HostId(pub [u8; 16]);
-
 /// Limits of a target: everything a peer can make it hold is bounded by these.
 #[derive(Clone, Debug)]
 pub struct TargetConfig {
@@ -97,22 +93,6 @@ pub struct ReservationConfig {
     pub epoch_keys: bool,
     /// What was persisted last; the default for a fresh namespace.
     pub state: ReservationState,
-}
-
-/// Asymmetric namespace access states (Base 2.1, section 8.1.1.3), with the codes of the ANA log page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum AnaState {
-    /// Serves; hosts prefer this path.
-    Optimized = 0x1,
-    /// Serves; hosts prefer another path.
-    NonOptimized = 0x2,
-    /// Does not serve here at the moment.
-    Inaccessible = 0x3,
-    /// Never serves here again.
-    PersistentLoss = 0x4,
-    /// Between two states; hosts wait.
-    Change = 0xf,
 }
 
 /// Where a subsystem can be reached, for the discovery log page.

@@ -13,17 +13,49 @@
 //! * access (visibility, ANA state, reservations) is checked at the moment a command is handed out, not before;
 //! * whatever a peer sends, what is held for it is bounded by [`TargetConfig`].
 
+mod admin;
+mod admission;
+mod ana;
+mod async_event;
+mod command;
 mod config;
+mod configure;
+mod controller;
+mod fabrics;
+mod features;
+mod identify;
+mod io;
+mod log_page;
+mod namespace;
+mod queue;
+mod receive;
 mod reservation;
+mod reservation_command;
+mod respond;
+mod status_map;
+mod subsystem;
+mod transfer;
 
-pub use config::{
-    AnaState, HostId, NamespaceConfig, Portal, ReservationConfig, SubsystemConfig, SubsystemKey, TargetConfig,
-};
-pub use reservation::{Held, REGISTRANTS_MAX, ReservationState, ReservationType};
+#[cfg(test)]
+mod tests;
+
+pub use config::{NamespaceConfig, Portal, ReservationConfig, SubsystemConfig, SubsystemKey, TargetConfig};
+pub use nvme::HostId;
+pub use nvme::log::AnaState;
+pub use nvme::reservation::ReservationType;
+pub use reservation::{Held, REGISTRANTS_MAX, ReservationState};
 
 use crate::driver::{ConnectionId, Segment};
+use crate::tcp::framing::Digests;
+use crate::tcp::target::{Session, SessionConfig};
+use admission::{Execution, Lane};
 use block::{Memory, Time};
-use std::collections::{BTreeSet, VecDeque};
+use command::CommandRef;
+use controller::Controller;
+use nvme::Cntlid;
+use queue::{Commands, Connection, Phase};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use subsystem::{Subsystem, SubsystemRef};
 
 /// Names a request handed out by [`TargetOutput::Execute`]; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -82,53 +114,110 @@ pub enum TargetOutput {
 #[derive(Debug)]
 pub struct Target {
     config: TargetConfig,
+    /// The node has its configuration.
+    open: bool,
+    subsystems: BTreeMap<SubsystemKey, Subsystem>,
+    discovery: Subsystem,
+    discovery_generation: u64,
+    connections: BTreeMap<ConnectionId, Connection>,
+    lanes: BTreeMap<(SubsystemKey, u32), Lane>,
+    executions: BTreeMap<IoId, Execution>,
+    next_io: u64,
+    next_serial: u64,
+    memory_waiters: VecDeque<CommandRef>,
+    /// The command at the head of `memory_waiters` is being tried.
+    serving_waiter: bool,
+    /// Some controller is evicted and not closed yet.
+    evicting: bool,
+    /// Nothing is due before.
+    timer: Option<Time>,
     outputs: VecDeque<TargetOutput>,
 }
 
 impl Target {
-    /// A target without subsystems. Until [`Target::open`] it answers every Connect "controller busy".
+    /// A target without subsystems. Until [`Target::open`] it answers every Connect "controller busy", but for
+    /// discovery.
+    ///
+    /// # Panics
+    /// If a limit is outside of its bounds.
     pub fn new(config: TargetConfig) -> Target {
-        let outputs = VecDeque::new();
-        Target { config, outputs }
+        assert!((2..=1024).contains(&config.queue_entries_max), "queue entries");
+        assert!((1..=65534).contains(&config.io_queues_max), "I/O queues");
+        assert!(
+            config.in_capsule_bytes.is_multiple_of(16) && config.in_capsule_bytes >= 4096,
+            "in-capsule data"
+        );
+        assert!(
+            config.h2c_data_bytes_max.is_multiple_of(4) && config.h2c_data_bytes_max >= 4096,
+            "MAXH2CDATA"
+        );
+        assert!((1..=12).contains(&config.mdts), "MDTS");
+        let discovery = SubsystemConfig {
+            nqn: nvme::nqn::DISCOVERY.to_owned(),
+            serial: "discovery".to_owned(),
+            cntlid_first: 1,
+            cntlid_last: Cntlid::MAX.0,
+            hosts: BTreeSet::new(),
+            reservations: false,
+        };
+        Target {
+            config,
+            open: false,
+            subsystems: BTreeMap::new(),
+            discovery: Subsystem::new(discovery),
+            discovery_generation: 0,
+            connections: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            executions: BTreeMap::new(),
+            next_io: 0,
+            next_serial: 0,
+            memory_waiters: VecDeque::new(),
+            serving_waiter: false,
+            evicting: false,
+            timer: None,
+            outputs: VecDeque::new(),
+        }
     }
 
     /// The node has its configuration: from now on a subsystem that is not known does not exist. Before, hosts
     /// that reconnect to a restarted node are asked to try again, and would give up if told that the name is wrong.
-    pub fn open(&mut self) {}
+    pub fn open(&mut self) {
+        self.open = true;
+    }
 
     /// A peer opened a connection.
     pub fn accepted(&mut self, now: Time, connection: ConnectionId) {
-        let _ = (now, connection, &self.config);
+        if self.connections.len() >= self.config.connections_max {
+            self.outputs.push_back(TargetOutput::Close {
+                connection,
+                abort: true,
+            });
+            return;
+        }
+        let deadline = now + self.config.initialization_timeout;
+        let session = Session::new(SessionConfig {
+            in_capsule_bytes: self.config.in_capsule_bytes,
+            h2c_data_bytes_max: self.config.h2c_data_bytes_max,
+            digests: Digests {
+                header: self.config.header_digest,
+                data: self.config.data_digest,
+            },
+        });
+        let fresh = Connection {
+            session,
+            phase: Phase::Fresh { deadline },
+            incoming: None,
+            commands: Commands::new(1),
+        };
+        self.connections.insert(connection, fresh);
+        self.wake_at(deadline);
     }
 
-    /// Bytes arrived. Unknown connections are ignored.
-    pub fn received(&mut self, now: Time, connection: ConnectionId, bytes: &[u8], memory: &mut dyn Memory) {
-        let _ = (now, connection, bytes, memory);
-    }
-
-    /// The peer closed, or the connection broke. What it had in flight are orphans now (rule R8).
+    /// The peer closed, or the connection broke. What it had in flight are orphans now (rule R8). Connections that
+    /// the target closed itself are not known any more.
     pub fn closed(&mut self, now: Time, connection: ConnectionId, memory: &mut dyn Memory) {
-        let _ = (now, connection, memory);
-    }
-
-    /// The answer to a [`TargetOutput::Execute`].
-    ///
-    /// # Panics
-    /// If `io` is not in flight: the node answered twice.
-    pub fn complete(&mut self, now: Time, io: IoId, status: block::Status, memory: &mut dyn Memory) {
-        let _ = (now, io, status, memory);
-    }
-
-    /// The answer to a [`TargetOutput::PersistReservation`]; ignored if the namespace is gone.
-    pub fn reservation_persisted(
-        &mut self,
-        now: Time,
-        subsystem: SubsystemKey,
-        nsid: u32,
-        durable: bool,
-        memory: &mut dyn Memory,
-    ) {
-        let _ = (now, subsystem, nsid, durable, memory);
+        self.forget(now, connection, memory);
+        self.settle(now, memory);
     }
 
     /// The next thing to do, until none is left.
@@ -138,76 +227,92 @@ impl Target {
 
     /// When [`Target::handle_timeout`] should be called.
     pub fn next_timeout(&self) -> Option<Time> {
-        None
+        self.timer
     }
 
-    /// The time of [`Target::next_timeout`] has come (calling earlier does no harm).
+    /// The time of [`Target::next_timeout`] has come (calling earlier does no harm): cuts off who said nothing for too long.
     pub fn handle_timeout(&mut self, now: Time, memory: &mut dyn Memory) {
-        let _ = (now, memory);
+        self.timer = None;
+        for connection in self.overdue_connections(now) {
+            self.cut_off(now, connection, memory);
+        }
+        for (subsystem, cntlid) in self.silent_controllers(now) {
+            self.end_association(now, subsystem, cntlid, true, memory);
+        }
+        let connections = self.connections.values().filter_map(|live| live.phase.deadline());
+        let controllers = self
+            .all_controllers()
+            .filter_map(|(_, controller)| controller.deadline());
+        if let Some(next) = connections.chain(controllers).min() {
+            self.wake_at(next);
+        }
+        self.settle(now, memory);
+        if !self.memory_waiters.is_empty() {
+            self.wake_at(now + admission::MEMORY_RETRY);
+        }
     }
 
-    /// Adds a subsystem or changes it. Its name and its range of controller identifiers never change.
-    pub fn upsert_subsystem(
-        &mut self,
-        now: Time,
-        subsystem: SubsystemKey,
-        config: SubsystemConfig,
-        memory: &mut dyn Memory,
-    ) {
-        let _ = (now, subsystem, config, memory);
+    fn overdue_connections(&self, now: Time) -> Vec<ConnectionId> {
+        let connections = self.connections.iter();
+        let overdue =
+            connections.filter(|(_, live)| live.phase.deadline().is_some_and(|deadline| deadline <= now));
+        overdue.map(|(connection, _)| *connection).collect()
     }
 
-    /// Removes a subsystem with all its namespaces: associations are closed, what is in flight finishes as orphans.
-    pub fn remove_subsystem(&mut self, now: Time, subsystem: SubsystemKey, memory: &mut dyn Memory) {
-        let _ = (now, subsystem, memory);
+    fn silent_controllers(&self, now: Time) -> Vec<(SubsystemRef, Cntlid)> {
+        let silent = self
+            .all_controllers()
+            .filter(|(_, controller)| controller.deadline().is_some_and(|deadline| deadline <= now));
+        silent
+            .map(|(subsystem, controller)| (subsystem, controller.cntlid))
+            .collect()
     }
 
-    /// Adds a namespace, with its reservations if it is to have any, or changes it (size, ANA group, hosts; then
-    /// `reservations` counts for nothing). Hosts are told by events. A host that sees nothing of the subsystem
-    /// any more is cut off once what it has in flight has ended.
-    pub fn upsert_namespace(
-        &mut self,
-        now: Time,
-        subsystem: SubsystemKey,
-        nsid: u32,
-        config: NamespaceConfig,
-        reservations: Option<ReservationConfig>,
-        memory: &mut dyn Memory,
-    ) {
-        let _ = (now, subsystem, nsid, config, reservations, memory);
+    fn all_controllers(&self) -> impl Iterator<Item = (SubsystemRef, &Controller)> {
+        let named = self
+            .subsystems
+            .iter()
+            .map(|(key, subsystem)| (SubsystemRef::Key(*key), subsystem));
+        named
+            .chain([(SubsystemRef::Discovery, &self.discovery)])
+            .flat_map(|(name, subsystem)| {
+                subsystem
+                    .controllers
+                    .values()
+                    .map(move |controller| (name, controller))
+            })
     }
 
-    /// Removes a namespace. What is in flight finishes; everything else is answered "invalid namespace".
-    pub fn remove_namespace(
-        &mut self,
-        now: Time,
-        subsystem: SubsystemKey,
-        nsid: u32,
-        memory: &mut dyn Memory,
-    ) {
-        let _ = (now, subsystem, nsid, memory);
+    /// The end of every event: what it made possible elsewhere.
+    fn settle(&mut self, now: Time, memory: &mut dyn Memory) {
+        self.serve_memory_waiters(now, memory);
+        self.sweep_evicted(now, memory);
     }
 
-    /// Sets the state of an ANA group. Groups without a state are inaccessible.
-    pub fn set_ana_state(
-        &mut self,
-        now: Time,
-        subsystem: SubsystemKey,
-        group: u32,
-        state: AnaState,
-        memory: &mut dyn Memory,
-    ) {
-        let _ = (now, subsystem, group, state, memory);
+    /// Something may be due then.
+    fn wake_at(&mut self, time: Time) {
+        self.timer = Some(self.timer.map_or(time, |timer| timer.min(time)));
     }
 
-    /// Where a subsystem can be reached, for the discovery log page of those that may connect to it.
-    pub fn set_portals(
-        &mut self,
-        now: Time,
-        subsystem: SubsystemKey,
-        portals: BTreeSet<Portal>,
-        memory: &mut dyn Memory,
-    ) {
-        let _ = (now, subsystem, portals, memory);
+    fn subsystem(&self, name: SubsystemRef) -> Option<&Subsystem> {
+        match name {
+            SubsystemRef::Discovery => Some(&self.discovery),
+            SubsystemRef::Key(key) => self.subsystems.get(&key),
+        }
+    }
+
+    fn subsystem_mut(&mut self, name: SubsystemRef) -> Option<&mut Subsystem> {
+        match name {
+            SubsystemRef::Discovery => Some(&mut self.discovery),
+            SubsystemRef::Key(key) => self.subsystems.get_mut(&key),
+        }
+    }
+
+    fn controller(&self, subsystem: SubsystemRef, cntlid: Cntlid) -> Option<&Controller> {
+        self.subsystem(subsystem)?.controllers.get(&cntlid)
+    }
+
+    fn controller_mut(&mut self, subsystem: SubsystemRef, cntlid: Cntlid) -> Option<&mut Controller> {
+        self.subsystem_mut(subsystem)?.controllers.get_mut(&cntlid)
     }
 }

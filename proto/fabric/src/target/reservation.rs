@@ -10,67 +10,36 @@
 //!
 //! Invariants: a holder is a registrant; `highest_key` never falls; at most [`REGISTRANTS_MAX`] registrants.
 
-use super::config::HostId;
+use nvme::HostId;
+use nvme::log::ReservationNotificationType as Notice;
+use nvme::reservation::ReservationType;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Most registrants of one namespace: the state must fit into a small record.
 pub const REGISTRANTS_MAX: usize = 64;
 
-/// Reservation types (Base 2.1, section 8.1.24, RTYPE).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum ReservationType {
-    /// Only the holder writes.
-    WriteExclusive = 1,
-    /// Only the holder reads and writes.
-    ExclusiveAccess = 2,
-    /// Only registrants write.
-    WriteExclusiveRegistrantsOnly = 3,
-    /// Only registrants read and write.
-    ExclusiveAccessRegistrantsOnly = 4,
-    /// Only registrants write, and each of them is a holder.
-    WriteExclusiveAllRegistrants = 5,
-    /// Only registrants read and write, and each of them is a holder.
-    ExclusiveAccessAllRegistrants = 6,
+/// Whether every registrant is a holder.
+fn all_registrants(kind: ReservationType) -> bool {
+    matches!(
+        kind,
+        ReservationType::WriteExclusiveAllRegistrants | ReservationType::ExclusiveAccessAllRegistrants
+    )
 }
 
-impl ReservationType {
-    /// The type with this code, if there is one.
-    pub fn from_code(code: u8) -> Option<ReservationType> {
-        Some(match code {
-            1 => ReservationType::WriteExclusive,
-            2 => ReservationType::ExclusiveAccess,
-            3 => ReservationType::WriteExclusiveRegistrantsOnly,
-            4 => ReservationType::ExclusiveAccessRegistrantsOnly,
-            5 => ReservationType::WriteExclusiveAllRegistrants,
-            6 => ReservationType::ExclusiveAccessAllRegistrants,
-            _ => return None,
-        })
-    }
+fn any_registrant_has_access(kind: ReservationType) -> bool {
+    !matches!(
+        kind,
+        ReservationType::WriteExclusive | ReservationType::ExclusiveAccess
+    )
+}
 
-    /// Whether every registrant is a holder.
-    pub fn all_registrants(self) -> bool {
-        matches!(
-            self,
-            ReservationType::WriteExclusiveAllRegistrants | ReservationType::ExclusiveAccessAllRegistrants
-        )
-    }
-
-    fn any_registrant_has_access(self) -> bool {
-        !matches!(
-            self,
-            ReservationType::WriteExclusive | ReservationType::ExclusiveAccess
-        )
-    }
-
-    fn everyone_reads(self) -> bool {
-        matches!(
-            self,
-            ReservationType::WriteExclusive
-                | ReservationType::WriteExclusiveRegistrantsOnly
-                | ReservationType::WriteExclusiveAllRegistrants
-        )
-    }
+fn everyone_reads(kind: ReservationType) -> bool {
+    matches!(
+        kind,
+        ReservationType::WriteExclusive
+            | ReservationType::WriteExclusiveRegistrantsOnly
+            | ReservationType::WriteExclusiveAllRegistrants
+    )
 }
 
 /// A reservation that is held.
@@ -113,7 +82,7 @@ impl ReservationState {
 
     /// Whether the host is a holder of the reservation.
     pub fn is_holder(&self, host: HostId) -> bool {
-        self.held.is_some_and(|held| match held.kind.all_registrants() {
+        self.held.is_some_and(|held| match all_registrants(held.kind) {
             true => self.registrants.contains_key(&host),
             false => held.holder == host,
         })
@@ -165,15 +134,6 @@ pub(crate) enum Refusal {
     Full,
 }
 
-/// What hosts are told (Base 2.1, section 5.1.12.1.24, Reservation Notification Log Page Type).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub(crate) enum Notice {
-    RegistrationPreempted = 1,
-    ReservationReleased = 2,
-    ReservationPreempted = 3,
-}
-
 /// What an accepted command changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
@@ -214,8 +174,8 @@ impl ReservationTable {
         }
         let Some(held) = self.state.held else { return true };
         held.holder == host
-            || (registered && held.kind.any_registrant_has_access())
-            || (access == Access::Read && held.kind.everyone_reads())
+            || (registered && any_registrant_has_access(held.kind))
+            || (access == Access::Read && everyone_reads(held.kind))
     }
 
     /// Whether an answer that drains must wait for what this host has in flight. With epoch keys that is every host
@@ -422,7 +382,7 @@ impl ReservationTable {
         let Some(held) = self.state.held else {
             return self.preempt_by_key(host, key, outcome);
         };
-        if held.kind.all_registrants() {
+        if all_registrants(held.kind) {
             if key != 0 {
                 return self.preempt_by_key(host, key, outcome);
             }
@@ -480,14 +440,14 @@ impl ReservationTable {
         let Some(held) = self.state.held.filter(|held| held.holder == host) else {
             return;
         };
-        self.state.held = match (held.kind.all_registrants(), self.state.registrants.keys().next()) {
+        self.state.held = match (all_registrants(held.kind), self.state.registrants.keys().next()) {
             (true, Some(heir)) => Some(Held {
                 holder: *heir,
                 ..held
             }),
             _ => None,
         };
-        if self.state.held.is_none() && held.kind.any_registrant_has_access() {
+        if self.state.held.is_none() && any_registrant_has_access(held.kind) {
             self.notify_released(host, outcome);
         }
     }
@@ -511,7 +471,7 @@ impl ReservationTable {
             return Err(Refusal::InvalidField);
         }
         self.state.held = None;
-        if held.kind.any_registrant_has_access() {
+        if any_registrant_has_access(held.kind) {
             self.notify_released(host, &mut outcome);
         }
         Ok(outcome)

@@ -5,3 +5,4 @@
 
 pub mod framing;
 pub mod host;
+pub mod target;

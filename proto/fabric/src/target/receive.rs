@@ -1,0 +1,285 @@
+//! What a host's PDUs do: command capsules become commands, data finds its place, and what breaks the protocol ends the
+//! connection.
+
+use super::Target;
+use super::command::{Command, Payload, Refused, Stage, Work};
+use super::queue::{Connection, Incoming, Phase};
+use super::transfer::{self, Direction};
+use crate::driver::ConnectionId;
+use crate::tcp::framing::{Fatal, FatalErrorStatus};
+use crate::tcp::target::{Step, Transfer};
+use block::{Memory, Time};
+use nvme::{AdminCommand, FabricsCommand, IoCommand, Sgl, Status, SubmissionQueueEntry};
+
+impl Target {
+    /// Bytes arrived. Unknown connections are ignored.
+    pub fn received(&mut self, now: Time, connection: ConnectionId, bytes: &[u8], memory: &mut dyn Memory) {
+        let mut rest = bytes;
+        while let Some(live) = self.connections.get_mut(&connection) {
+            if matches!(live.phase, Phase::Terminating { .. }) {
+                break;
+            }
+            match live.session.read(&mut rest) {
+                Ok(None) => break,
+                Ok(Some(step)) => self.step(now, connection, step, memory),
+                Err(fatal) => self.terminate(now, connection, &fatal, memory),
+            }
+        }
+        self.settle(now, memory);
+    }
+
+    fn step(&mut self, now: Time, id: ConnectionId, step: Step<'_>, memory: &mut dyn Memory) {
+        match step {
+            Step::Initialized(response) => self.send(id, response),
+            Step::Command { entry, data_length } => self.take_command(now, id, entry, data_length, memory),
+            Step::Transfer(transfer) => self.take_transfer(now, id, transfer, memory),
+            Step::Data(bytes) => self.place_data(id, bytes, memory),
+            Step::DataEnd { intact } => self.end_data(now, id, intact, memory),
+            Step::Terminated => self.cut_off(now, id, memory),
+        }
+    }
+
+    fn take_command(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        entry: SubmissionQueueEntry,
+        data_length: u32,
+        memory: &mut dyn Memory,
+    ) {
+        self.hear(now, id);
+        let live = self.connections.get_mut(&id).expect("its bytes are being read");
+        live.incoming = (data_length > 0).then_some(Incoming {
+            slot: None,
+            offset: 0,
+            last: true,
+        });
+        if live.commands.has_cid(entry.cid()) {
+            return self.refuse_twin(id, &entry);
+        }
+        if live.commands.is_full() {
+            let overrun = Fatal {
+                status: FatalErrorStatus::PduSequenceError,
+                information: 0,
+                header: Vec::new(),
+            };
+            return self.terminate(now, id, &overrun, memory);
+        }
+        let work = self.parse(id, &entry);
+        let planned =
+            work.and_then(|work| self.plan(id, &entry, &work, data_length).map(|plan| (work, plan)));
+        self.next_serial += 1;
+        let mut command = Command::new(self.next_serial, entry, Work::Refused(Status::SUCCESS.into()));
+        let solicits = match planned {
+            Ok((work, length)) => {
+                command.work = work;
+                command.length = length;
+                length > 0 && data_length == 0
+            }
+            Err(refused) => {
+                command.work = Work::Refused(refused);
+                false
+            }
+        };
+        let slot = self.insert(id, command);
+        if data_length > 0 {
+            self.expect_capsule_data(id, slot, memory);
+        } else if solicits {
+            self.solicit(now, id, slot, memory);
+        } else {
+            self.execute(now, id, slot, memory);
+        }
+    }
+
+    fn insert(&mut self, id: ConnectionId, command: Command) -> u16 {
+        let live = self.connections.get_mut(&id).expect("its bytes are being read");
+        live.commands.insert(command)
+    }
+
+    /// A second command with the identifier of one that is under way: refused without a slot.
+    fn refuse_twin(&mut self, id: ConnectionId, entry: &SubmissionQueueEntry) {
+        let status = Status::COMMAND_ID_CONFLICT.do_not_retry();
+        self.send_completion(id, entry.cid(), status, 0);
+    }
+
+    /// What an entry asks for, and whether such a command may come on this queue now.
+    fn parse(&self, id: ConnectionId, entry: &SubmissionQueueEntry) -> Result<Work, Refused> {
+        let Phase::Queue(queue) = &self.connections[&id].phase else {
+            return parse_connect(entry);
+        };
+        if entry.is_fabrics() {
+            return match (FabricsCommand::parse(entry)?, queue.qid.is_admin()) {
+                (FabricsCommand::Connect(_), _) => Err(Status::COMMAND_SEQUENCE_ERROR.do_not_retry().into()),
+                (command @ (FabricsCommand::PropertyGet(_) | FabricsCommand::PropertySet(_)), true)
+                | (command @ FabricsCommand::Disconnect(_), false) => Ok(Work::Fabrics(command)),
+                _ => Err(Status::INVALID_OPCODE.do_not_retry().into()),
+            };
+        }
+        let ready = self
+            .controller(queue.subsystem, queue.cntlid)
+            .is_some_and(|controller| controller.status.ready);
+        if !ready {
+            return Err(Status::COMMAND_SEQUENCE_ERROR.do_not_retry().into());
+        }
+        Ok(match queue.qid.is_admin() {
+            true => Work::Admin(AdminCommand::parse(entry)?),
+            false => Work::Io(IoCommand::parse(entry)?),
+        })
+    }
+
+    /// How much data the host sends for a command; refused if its data pointer does not fit it.
+    fn plan(
+        &self,
+        id: ConnectionId,
+        entry: &SubmissionQueueEntry,
+        work: &Work,
+        in_capsule: u32,
+    ) -> Result<u32, Refused> {
+        let expected = transfer::expected(work)?;
+        let sgl = Sgl::parse(&entry.sgl)?;
+        if sgl.length() > self.config.transfer_bytes_max() {
+            return Err(Status::INVALID_FIELD.do_not_retry().into());
+        }
+        let length = transfer::check(expected, sgl, in_capsule)?;
+        if expected.direction != Direction::ToController {
+            return Ok(0);
+        }
+        if in_capsule == 0
+            && let Work::Io(command) = work
+        {
+            self.check_io(id, entry.nsid(), command)?;
+        }
+        Ok(length)
+    }
+
+    /// The capsule carries data: makes room for it.
+    fn expect_capsule_data(&mut self, id: ConnectionId, slot: u16, memory: &mut dyn Memory) {
+        let fair = self.memory_waiters.is_empty();
+        let live = self.connections.get_mut(&id).expect("its bytes are being read");
+        let incoming = live.incoming.as_mut().expect("data was announced");
+        incoming.slot = Some(slot);
+        let command = live.commands.get_mut(slot).expect("just taken in");
+        let length = command.length;
+        command.payload = match transfer::wants_buffers(&command.work) {
+            Some(buffers) if fair => transfer::lend(buffers, length, memory)
+                .unwrap_or_else(|| Payload::Bytes(vec![0; length as usize])),
+            _ => Payload::Bytes(vec![0; length as usize]),
+        };
+    }
+
+    /// Asks the host for a command's data, once there is somewhere to put it.
+    pub(crate) fn solicit(&mut self, now: Time, id: ConnectionId, slot: u16, memory: &mut dyn Memory) {
+        let may_allocate = self.may_allocate();
+        let live = self.connections.get_mut(&id).expect("the command is alive");
+        let command = live.commands.get_mut(slot).expect("the command is alive");
+        let length = command.length;
+        let payload = match transfer::wants_buffers(&command.work) {
+            Some(buffers) if may_allocate => transfer::lend(buffers, length, memory),
+            Some(_) => None,
+            None => Some(Payload::Bytes(vec![0; length as usize])),
+        };
+        let Some(payload) = payload else {
+            return self.wait_for_memory(now, id, slot, true);
+        };
+        command.payload = payload;
+        command.stage = Stage::Receiving { solicited: true };
+        let ready = live.session.ready_to_transfer(command.cid().0, slot, 0, length);
+        self.send(id, ready);
+    }
+
+    /// An H2CData PDU begins.
+    fn take_transfer(&mut self, now: Time, id: ConnectionId, transfer: Transfer, memory: &mut dyn Memory) {
+        self.hear(now, id);
+        let live = self.connections.get_mut(&id).expect("its bytes are being read");
+        match check_transfer(live, &transfer) {
+            Ok(incoming) => live.incoming = Some(incoming),
+            Err(fatal) => self.terminate(now, id, &fatal, memory),
+        }
+    }
+
+    fn place_data(&mut self, id: ConnectionId, bytes: &[u8], memory: &mut dyn Memory) {
+        let live = self.connections.get_mut(&id).expect("its bytes are being read");
+        let incoming = live.incoming.as_mut().expect("data was announced");
+        let offset = incoming.offset;
+        incoming.offset += u32::try_from(bytes.len()).expect("at most what was announced");
+        let Some(slot) = incoming.slot else { return };
+        let command = live.commands.get_mut(slot).expect("a command outlives its data");
+        if matches!(command.work, Work::Refused(_)) {
+            return;
+        }
+        command.payload.place(offset, bytes, memory);
+    }
+
+    fn end_data(&mut self, now: Time, id: ConnectionId, intact: bool, memory: &mut dyn Memory) {
+        let live = self.connections.get_mut(&id).expect("its bytes are being read");
+        let incoming = live.incoming.take().expect("data was announced");
+        let Some(slot) = incoming.slot else { return };
+        let command = live.commands.get_mut(slot).expect("a command outlives its data");
+        command.received = incoming.offset;
+        command.damaged |= !intact;
+        if !incoming.last {
+            return;
+        }
+        if command.damaged && !matches!(command.work, Work::Refused(_)) {
+            return self.respond(id, slot, Status::TRANSIENT_TRANSPORT_ERROR.into(), memory);
+        }
+        self.execute(now, id, slot, memory);
+    }
+
+    /// Carries a command out whose data, if any, is there.
+    pub(crate) fn execute(&mut self, now: Time, id: ConnectionId, slot: u16, memory: &mut dyn Memory) {
+        let live = &self.connections[&id];
+        let work = live.commands.get(slot).expect("the command is alive").work;
+        match work {
+            Work::Refused(refused) => self.respond(id, slot, refused.into(), memory),
+            Work::Fabrics(command) => self.execute_fabrics(now, id, slot, command, memory),
+            Work::Admin(command) => self.execute_admin(now, id, slot, command, memory),
+            Work::Io(command) => self.execute_io(now, id, slot, command, memory),
+        }
+    }
+
+    /// The host of a connection's controller is alive.
+    fn hear(&mut self, now: Time, id: ConnectionId) {
+        if let Phase::Queue(queue) = self.connections[&id].phase
+            && let Some(controller) = self.controller_mut(queue.subsystem, queue.cntlid)
+        {
+            controller.last_heard = now;
+        }
+    }
+}
+
+/// On a connection without a queue nothing but Connect makes sense.
+fn parse_connect(entry: &SubmissionQueueEntry) -> Result<Work, Refused> {
+    let sequence_error = Status::COMMAND_SEQUENCE_ERROR.do_not_retry();
+    if !entry.is_fabrics() {
+        return Err(sequence_error.into());
+    }
+    match FabricsCommand::parse(entry)? {
+        command @ FabricsCommand::Connect(_) => Ok(Work::Fabrics(command)),
+        _ => Err(sequence_error.into()),
+    }
+}
+
+/// What an H2CData PDU brings must be the next bytes of what an R2T asked for.
+fn check_transfer(live: &Connection, transfer: &Transfer) -> Result<Incoming, Fatal> {
+    let command = live
+        .commands
+        .get(transfer.tag)
+        .filter(|command| command.stage == Stage::Receiving { solicited: true })
+        .ok_or_else(|| transfer.fatal(FatalErrorStatus::InvalidPduHeaderField, Transfer::TTAG))?;
+    if command.cid().0 != transfer.cid {
+        return Err(transfer.fatal(FatalErrorStatus::InvalidPduHeaderField, Transfer::CCCID));
+    }
+    let end = u64::from(transfer.offset) + u64::from(transfer.length);
+    if transfer.offset != command.received || end > u64::from(command.length) {
+        return Err(transfer.fatal(FatalErrorStatus::DataTransferOutOfRange, Transfer::DATAO));
+    }
+    if transfer.last != (end == u64::from(command.length)) {
+        return Err(transfer.fatal(FatalErrorStatus::InvalidPduHeaderField, Transfer::FLAGS));
+    }
+    Ok(Incoming {
+        slot: Some(transfer.tag),
+        offset: transfer.offset,
+        last: transfer.last,
+    })
+}
