@@ -1,1 +1,15 @@
-//! Stub: replaced by its first slice.
+//! A disk node: owns physical disks, carves legs from them, and exports each leg as a namespace of its one subsystem.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`format`] | what it writes to a disk for itself, as bytes |
+//! | [`node`] | the node as a machine: boot, converge, serve; pure |
+//! | [`config`] | what it is started with |
+//! | [`formatting`] | making a disk one of ours, once |
+//! | [`serve`] | the node over the engine, and its seam to the agent |
+//!
+//! What this crate deliberately is not: it knows no volume and no group; it does not choose which legs exist or where
+//! (its configuration says so), and it never formats a disk by itself.
+#![forbid(unsafe_code)]
+
+pub mod format;

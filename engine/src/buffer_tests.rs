@@ -81,6 +81,12 @@ fn an_exhausted_pool_says_none_and_recovers() {
     let lent: Vec<_> = std::iter::from_fn(|| pool.allocate(4096)).collect();
     assert_eq!(lent.len(), 512);
     assert_eq!(pool.in_use_bytes(), pool.limit_bytes());
+    pool.release(lent[7].buffer);
+    assert_eq!(
+        pool.allocate(4096),
+        Some(lent[7]),
+        "one that came back is lent again"
+    );
     lent.iter().for_each(|slice| pool.release(slice.buffer));
     let row = pool.allocate(2 << 20).expect("all slabs are free for a row");
     assert!(pool.allocate(1).is_none());

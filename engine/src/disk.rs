@@ -364,6 +364,12 @@ impl Disks {
     }
 }
 
+impl Drop for Disks {
+    fn drop(&mut self) {
+        assert_eq!(self.requests, 0, "the kernel has no address of ours any more");
+    }
+}
+
 fn check_range(operation: &DiskOperation, size_bytes: u64) {
     let Some((offset, length)) = task::extent_of(operation) else {
         return;

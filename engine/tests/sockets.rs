@@ -176,6 +176,13 @@ fn nobody_listens() {
     // Fails inside the call: told all the same, and later.
     stage.command(Command::Connect(2, "255.255.255.255:1".parse().unwrap()));
     assert_eq!(stage.next(), Told::Closed(ConnectionId(2), CloseReason::Broken));
+    // Closed by the machine before it could be told: not told at all.
+    let unreachable = Command::Connect(3, "255.255.255.255:1".parse().unwrap());
+    stage.command(Command::Many(vec![
+        unreachable,
+        Command::Close(ConnectionId(3), false),
+    ]));
+    stage.nothing_told();
     // What is sent to a connection that is gone is released.
     stage.command(Command::SendPayload(ConnectionId(2), vec![0; 5000]));
     stage.nothing_told();

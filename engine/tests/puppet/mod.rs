@@ -15,11 +15,11 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes; reached only by a failure.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a disk shall do, with the bytes.
 #[derive(Clone, Debug)]
-pub enum Ask {
+pub(crate) enum Ask {
     Read {
         offset: u64,
         length: u32,
@@ -42,7 +42,7 @@ pub enum Ask {
 }
 
 #[derive(Debug)]
-pub enum Command {
+pub(crate) enum Command {
     Connect(u64, SocketAddr),
     /// Bytes of the session's own.
     Send(ConnectionId, Vec<u8>),
@@ -55,10 +55,12 @@ pub enum Command {
     TimeoutAt(Time),
     Panic,
     Ping,
+    /// All in answer to one event.
+    Many(Vec<Command>),
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub enum Told {
+pub(crate) enum Told {
     Accepted(ConnectionId, ListenerId),
     Connected(ConnectionId),
     Received(ConnectionId, Vec<u8>),
@@ -69,7 +71,7 @@ pub enum Told {
 }
 
 #[derive(Default)]
-pub struct Puppet {
+pub(crate) struct Puppet {
     outputs: VecDeque<Output<Told>>,
     echo: bool,
     timeout: Option<Time>,
@@ -191,6 +193,9 @@ impl Puppet {
             Command::TimeoutAt(time) => self.timeout = Some(time),
             Command::Panic => panic!("asked to"),
             Command::Ping => self.tell(Told::Pong),
+            Command::Many(commands) => commands
+                .into_iter()
+                .for_each(|command| self.command(command, memory)),
         }
     }
 }
@@ -228,25 +233,25 @@ impl Machine for Puppet {
 }
 
 /// A reactor with a puppet in it, and the test's ear.
-pub struct Stage {
-    pub handle: Handle<Command>,
+pub(crate) struct Stage {
+    pub(crate) handle: Handle<Command>,
     told: mpsc::Receiver<Told>,
 }
 
 impl Stage {
-    pub fn try_start(config: ReactorConfig) -> Result<Stage, StartReactor> {
+    pub(crate) fn try_start(config: ReactorConfig) -> Result<Stage, StartReactor> {
         let (tell, told) = mpsc::channel();
         let build = |_: &Opened| Puppet::default();
         let handle = engine::start(config, build, move |report| drop(tell.send(report)))?;
         Ok(Stage { handle, told })
     }
 
-    pub fn start(config: ReactorConfig) -> Stage {
+    pub(crate) fn start(config: ReactorConfig) -> Stage {
         Stage::try_start(config).expect("the reactor starts")
     }
 
     /// One that listens on a free loopback port.
-    pub fn listening(config: ReactorConfig) -> (Stage, SocketAddr) {
+    pub(crate) fn listening(config: ReactorConfig) -> (Stage, SocketAddr) {
         let stage = Stage::start(ReactorConfig {
             listeners: vec!["127.0.0.1:0".parse().unwrap()],
             ..config
@@ -255,15 +260,15 @@ impl Stage {
         (stage, address)
     }
 
-    pub fn command(&self, command: Command) {
+    pub(crate) fn command(&self, command: Command) {
         self.handle.control(command).expect("the reactor runs");
     }
 
-    pub fn next(&self) -> Told {
+    pub(crate) fn next(&self) -> Told {
         self.told.recv_timeout(PATIENCE).expect("something is reported")
     }
 
-    pub fn accepted(&self) -> ConnectionId {
+    pub(crate) fn accepted(&self) -> ConnectionId {
         match self.next() {
             Told::Accepted(connection, _) => connection,
             other => panic!("not accepted but {other:?}"),
@@ -271,13 +276,13 @@ impl Stage {
     }
 
     /// Everything told so far has been heard when this returns, and there was nothing.
-    pub fn nothing_told(&self) {
+    pub(crate) fn nothing_told(&self) {
         self.command(Command::Ping);
         assert_eq!(self.next(), Told::Pong);
     }
 
     /// So many bytes from one connection, however they were cut.
-    pub fn receive(&self, connection: ConnectionId, length: usize) -> Vec<u8> {
+    pub(crate) fn receive(&self, connection: ConnectionId, length: usize) -> Vec<u8> {
         let mut all = Vec::new();
         while all.len() < length {
             match self.next() {
@@ -288,7 +293,7 @@ impl Stage {
         all
     }
 
-    pub fn disk(&self, disk: u32, request: u64, ask: Ask) -> Result<Vec<u8>, DiskError> {
+    pub(crate) fn disk(&self, disk: u32, request: u64, ask: Ask) -> Result<Vec<u8>, DiskError> {
         self.command(Command::Disk(disk, request, ask));
         match self.next() {
             Told::Disk(answered, result) if answered == request => result,
@@ -297,7 +302,7 @@ impl Stage {
     }
 
     /// Waits until the counters say so.
-    pub fn eventually(&self, what: &str, holds: impl Fn(&engine::ReactorStatus) -> bool) {
+    pub(crate) fn eventually(&self, what: &str, holds: impl Fn(&engine::ReactorStatus) -> bool) {
         let begun = Instant::now();
         while !holds(&self.handle.status()) {
             assert!(begun.elapsed() < PATIENCE, "{what}: {:?}", self.handle.status());
@@ -305,13 +310,13 @@ impl Stage {
         }
     }
 
-    pub fn nothing_is_held(&self) {
+    pub(crate) fn nothing_is_held(&self) {
         self.eventually("buffers come back", |status| status.buffer_bytes_in_use == 0);
     }
 }
 
 /// Bytes that tell where they belong.
-pub fn pattern(seed: u64, length: usize) -> Vec<u8> {
+pub(crate) fn pattern(seed: u64, length: usize) -> Vec<u8> {
     let word = |index: u64| (seed ^ index).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
     (0..length.div_ceil(8) as u64)
         .flat_map(word)
