@@ -146,7 +146,7 @@ pub struct Framing {
 pub struct ReceiveRules {
     /// Which end this is.
     pub receiver: Receiver,
-    /// What was agreed; before that, the default.
+    /// What was agreed; before that, the default. The alignment is the one that this end asked for.
     pub framing: Framing,
     /// The most data in a command capsule, in bytes.
     pub max_capsule_data: u32,
@@ -236,6 +236,9 @@ impl Header {
     fn check_data(mut self, rules: &ReceiveRules, digest: bool) -> Result<Header, FatalError> {
         if self.has_flag(flags::DATA_DIGEST) != digest {
             return Err(FatalError::field(offset::FLAGS));
+        }
+        if (self.plen as usize) < self.own_length() {
+            return Err(FatalError::field(offset::PLEN));
         }
         let pdo = usize::from(self.pdo);
         if pdo < self.own_length() || !pdo.is_multiple_of(rules.framing.alignment.bytes()) {
