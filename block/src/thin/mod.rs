@@ -275,7 +275,7 @@ impl Pool {
             }
             Stage::Opening(opener) if !self.closing => {
                 let progress = opener.completed(status, &mut turn);
-                self.opened(progress, memory);
+                self.opened(progress, now, memory);
             }
             Stage::Serving(serving) => serving.completed(purpose, status, &mut turn),
             Stage::Formatting(_) | Stage::Opening(_) | Stage::Hungry { .. } | Stage::Ended => {}
@@ -291,12 +291,17 @@ impl Pool {
         }
     }
 
-    fn opened(&mut self, progress: Progress<OpenedMap>, memory: &mut dyn Memory) {
+    fn opened(&mut self, progress: Progress<OpenedMap>, now: Time, memory: &mut dyn Memory) {
         match (progress, &self.stage) {
             (Progress::Done(opened), Stage::Opening(opener)) => {
                 let ledger = Ledger::new(self.config, opener.geometry(), opener.buffers(), opened);
-                self.stage = Stage::Serving(Box::new(Serving::new(ledger)));
                 self.outbox.push(PoolOutput::Opened);
+                let turn = &mut Turn {
+                    now,
+                    outbox: &mut self.outbox,
+                    memory,
+                };
+                self.stage = Stage::Serving(Box::new(Serving::start(ledger, turn)));
             }
             (Progress::Failed(reason), _) => self.end(PoolOutput::OpenFailed { reason }, memory),
             _ => {}

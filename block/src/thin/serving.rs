@@ -34,14 +34,18 @@ enum Life {
 }
 
 impl Serving {
-    pub(super) fn new(ledger: Ledger) -> Serving {
-        Serving {
+    /// Begins to serve, and to clean what earlier owners left dirty.
+    pub(super) fn start(ledger: Ledger, turn: &mut Turn) -> Serving {
+        let (requests, verbs, cleaner) = (Requests::default(), Verbs::default(), Cleaner::default());
+        let mut serving = Serving {
             ledger,
-            requests: Requests::default(),
-            verbs: Verbs::default(),
-            cleaner: Cleaner::default(),
+            requests,
+            verbs,
+            cleaner,
             life: Life::Serving,
-        }
+        };
+        serving.pump(turn);
+        serving
     }
 
     /// How requests are refused now.

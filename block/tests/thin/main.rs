@@ -8,8 +8,11 @@
 //!
 //! Deliberate bugs that were tried by hand, each caught by at least one test:
 //! see the list at the end of this comment, kept up to date by whoever changes the layer.
+mod faults;
 mod machine;
 mod model;
+mod open;
 mod power_cut;
+mod script;
 mod stories;
 mod world;

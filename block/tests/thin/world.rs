@@ -213,6 +213,36 @@ impl World {
         world
     }
 
+    /// The same, with a disk that keeps no data: only the metadata may be executed.
+    pub(crate) fn opened_without_data(config: PoolConfig) -> World {
+        let disk = Disk::new(&PoolConfig {
+            data: Blocks(0),
+            ..config
+        });
+        let mut world = World::start(config, disk, Pool::format);
+        world.settle();
+        world = World::opening(config, world.disk);
+        world.settle();
+        assert_eq!(world.take_said(), [PoolOutput::Opened]);
+        world
+    }
+
+    /// Executes what goes to the metadata, says of everything else that it is done, and returns how many requests it was.
+    pub(crate) fn settle_metadata(&mut self) -> u64 {
+        let mut requests = 0;
+        while let Some(below) = self.queue.first().copied() {
+            requests += 1;
+            match below.area {
+                Area::Metadata => self.execute(0),
+                Area::Data => {
+                    self.queue.remove(0);
+                    self.answer(below, Status::Success);
+                }
+            }
+        }
+        requests
+    }
+
     /// A pool that has begun to format.
     pub(crate) fn formatting(config: PoolConfig) -> World {
         World::start(config, Disk::new(&config), Pool::format)
