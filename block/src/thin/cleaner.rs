@@ -64,7 +64,8 @@ impl Cleaner {
 
     /// Begins a batch if there is something to clean.
     pub(super) fn pump(&mut self, ledger: &Ledger, turn: &mut Turn) {
-        if self.stopped || self.retry.is_some() || !matches!(self.step, Step::Idle) {
+        let nothing = u64::from(ledger.map.dirty_count()) <= self.bad.len() as u64;
+        if nothing || self.stopped || self.retry.is_some() || !matches!(self.step, Step::Idle) {
             return;
         }
         let extents = (CLEAN_BATCH_BLOCKS / ledger.geometry.extent.0).max(1) as usize;
