@@ -35,7 +35,6 @@ mod scan;
 mod scripted;
 mod setup;
 #[cfg(test)]
-#[allow(unreachable_pub, reason = "integration tests include the file too")]
 pub(crate) mod test_memory;
 
 pub use association::Association;

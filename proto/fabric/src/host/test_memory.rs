@@ -4,16 +4,16 @@ use block::{BufferId, BufferSlice, Memory};
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct TestMemory {
+pub(crate) struct TestMemory {
     buffers: Vec<(u32, Vec<u8>)>,
     /// Whether [`Memory::allocate`] finds nothing.
-    pub exhausted: bool,
+    pub(crate) exhausted: bool,
 }
 
 impl TestMemory {
     /// A buffer with these bytes, count one.
     #[allow(dead_code, reason = "not every user of this module needs it")]
-    pub fn filled(&mut self, bytes: &[u8]) -> BufferSlice {
+    pub(crate) fn filled(&mut self, bytes: &[u8]) -> BufferSlice {
         let slice = self.allocate(u32::try_from(bytes.len()).unwrap()).unwrap();
         self.bytes_mut(slice).copy_from_slice(bytes);
         slice
@@ -21,13 +21,13 @@ impl TestMemory {
 
     /// How many hold the buffer.
     #[allow(dead_code, reason = "not every user of this module needs it")]
-    pub fn holders(&self, buffer: BufferId) -> u32 {
+    pub(crate) fn holders(&self, buffer: BufferId) -> u32 {
         self.buffers[buffer.0 as usize].0
     }
 
     /// Buffers that somebody holds.
     #[allow(dead_code, reason = "not every user of this module needs it")]
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.buffers.iter().filter(|(count, _)| *count > 0).count()
     }
 
