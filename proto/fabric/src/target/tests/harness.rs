@@ -432,6 +432,20 @@ impl World {
         self.call(host.io, entry, data)
     }
 
+    /// The status of a write that must not be handed out.
+    pub(super) fn io_refused(&mut self, host: Host) -> Status {
+        let before = self.handed.len();
+        let command = IoCommand::Write(nvme::command::Write::new(nvme::command::LogicalBlocks::new(
+            0,
+            ZeroBased::<u16>::from_raw(0),
+        )));
+        let data = vec![0; BLOCK];
+        let entry = self.io_entry(host, 1, command, &data, 0);
+        self.submit(host.io, entry, &data);
+        assert_eq!(self.handed.len(), before, "handed out");
+        self.ended(host.io).status
+    }
+
     pub(super) fn io_entry(
         &mut self,
         host: Host,
@@ -463,6 +477,13 @@ impl World {
             };
             self.persist(nsid, true);
         }
+    }
+
+    /// Carries out one of those handed out.
+    pub(super) fn complete_one(&mut self, at: usize) {
+        let handed = self.handed.remove(at).expect("handed out");
+        let status = self.carry_out(&handed);
+        self.complete(handed.io, status);
     }
 
     pub(super) fn complete(&mut self, io: IoId, status: block::Status) {
