@@ -14,6 +14,7 @@
 //! | `names/{kind}/{name}` | the id, as text | together with what bears the name |
 //! | `layouts/{pool}` | [`PoolLayout`](crate::layout::PoolLayout) | workers |
 //! | `memberships/{slice}` | [`Membership`](crate::layout::Membership) | workers (grants), api-servers (for owners) |
+//! | `membership-requests/{slice}` | the last request per group that was recorded under an epoch | api-servers (for owners) |
 //! | `allocations/{disk node}` | [`DiskNodeAllocation`](crate::layout::DiskNodeAllocation) | workers |
 //! | `progress/{pool}` | [`PoolProgress`](crate::status::PoolProgress) | workers |
 //! | `configs/disk-nodes/{id}` | [`DiskNodeConfig`](crate::node_config::DiskNodeConfig) | workers |
@@ -54,6 +55,8 @@ pub const NAMES: &str = "names/";
 pub const LAYOUTS: &str = "layouts/";
 /// All memberships.
 pub const MEMBERSHIPS: &str = "memberships/";
+/// The last membership requests that were recorded.
+pub const MEMBERSHIP_REQUESTS: &str = "membership-requests/";
 /// All allocations.
 pub const ALLOCATIONS: &str = "allocations/";
 /// What every pool waits for.
@@ -162,6 +165,10 @@ pub fn layout(pool: PoolId) -> String {
 pub fn membership(slice: SliceId) -> String {
     format!("{MEMBERSHIPS}{slice}")
 }
+/// The last request per group that was recorded for a slice's owner: one that comes late must not undo a later one.
+pub fn membership_requests(slice: SliceId) -> String {
+    format!("{MEMBERSHIP_REQUESTS}{slice}")
+}
 /// What is taken from a disk node.
 pub fn allocation(node: DiskNodeId) -> String {
     format!("{ALLOCATIONS}{node}")
@@ -223,6 +230,7 @@ mod tests {
             NAMES,
             LAYOUTS,
             MEMBERSHIPS,
+            MEMBERSHIP_REQUESTS,
             ALLOCATIONS,
             PROGRESS,
             DISK_NODE_CONFIGS,

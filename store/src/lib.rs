@@ -29,7 +29,7 @@ pub use etcd::{Etcd, EtcdOptions};
 pub use futures::future::BoxFuture;
 pub use key::KeyRange;
 pub use record::{Versioned, parse_record, write_record};
-pub use transaction::{ATTEMPTS_MAX, Txn, read_range, read_record, transaction};
+pub use transaction::{ATTEMPTS_MAX, Txn, read_range, read_record, transaction, transaction_at};
 pub use watch::{Change, Watch, WatchSignal};
 
 use std::collections::BTreeMap;

@@ -30,7 +30,20 @@ pub const ATTEMPTS_MAX: u32 = 16;
 ///
 /// Errors, all into `E` by way of [`TransactionError`]: as of [`Store::read`] and [`Store::commit`], and
 /// [`TransactionError::Contended`].
-pub async fn transaction<T, E, F, R>(store: &Arc<dyn Store>, mut body: F) -> Result<T, E>
+pub async fn transaction<T, E, F, R>(store: &Arc<dyn Store>, body: F) -> Result<T, E>
+where
+    F: FnMut(Txn) -> R,
+    R: Future<Output = Result<T, E>>,
+    E: From<TransactionError>,
+{
+    transaction_at(store, body).await.map(|(answer, _)| answer)
+}
+
+/// The same, with the moment: the revision of what it wrote, or of the snapshot if it wrote nothing (zero if it did not
+/// read either).
+///
+/// Errors: as of [`transaction()`].
+pub async fn transaction_at<T, E, F, R>(store: &Arc<dyn Store>, mut body: F) -> Result<(T, StoreRevision), E>
 where
     F: FnMut(Txn) -> R,
     R: Future<Output = Result<T, E>>,
@@ -46,11 +59,12 @@ where
             continue; // Its snapshot went away under it: whatever it answered came from that.
         }
         let answer = answer?;
+        let snapshot = txn.revision().unwrap_or_default();
         let Some(transaction) = txn.into_commit() else {
-            return Ok(answer);
+            return Ok((answer, snapshot));
         };
         match store.commit(transaction).await.map_err(TransactionError::from)? {
-            Outcome::Committed { .. } => return Ok(answer),
+            Outcome::Committed { revision } => return Ok((answer, revision)),
             Outcome::Conflict => continue,
         }
     }
@@ -193,6 +207,24 @@ impl Txn {
         self.merged(&range, snapshot)
     }
 
+    /// The first `limit` records of a range and whether there are more; of the same snapshot, not compared, and without what
+    /// this transaction wrote.
+    ///
+    /// Errors: as of [`Txn::get`].
+    pub async fn peek_page<T: DeserializeOwned>(
+        &self,
+        range: KeyRange,
+        limit: usize,
+    ) -> Result<(Vec<Versioned<T>>, bool), TransactionError> {
+        let snapshot = self.read_limited(range, Some(limit)).await?;
+        let records = snapshot
+            .entries
+            .iter()
+            .map(Versioned::parse)
+            .collect::<Result<_, _>>()?;
+        Ok((records, snapshot.more))
+    }
+
     /// The same snapshot's record under a key, but not compared.
     ///
     /// Errors: as of [`Txn::get`].
@@ -200,8 +232,18 @@ impl Txn {
         &self,
         key: impl AsRef<[u8]>,
     ) -> Result<Option<T>, TransactionError> {
+        Ok(self.peek_versioned(key).await?.map(|versioned| versioned.record))
+    }
+
+    /// The same, with the revision it was written at.
+    ///
+    /// Errors: as of [`Txn::get`].
+    pub async fn peek_versioned<T: DeserializeOwned>(
+        &self,
+        key: impl AsRef<[u8]>,
+    ) -> Result<Option<Versioned<T>>, TransactionError> {
         let found = self.peek_range(KeyRange::key(key.as_ref())).await?;
-        Ok(found.into_iter().next().map(|versioned| versioned.record))
+        Ok(found.into_iter().next())
     }
 
     /// Write a record when the transaction commits.
@@ -248,6 +290,10 @@ impl Txn {
 
     /// Read at the snapshot's revision; the first read makes it.
     async fn read(&self, range: KeyRange) -> Result<Snapshot, StoreError> {
+        self.read_limited(range, None).await
+    }
+
+    async fn read_limited(&self, range: KeyRange, limit: Option<usize>) -> Result<Snapshot, StoreError> {
         loop {
             let at = self.lock().revision;
             let answer = self
@@ -255,7 +301,7 @@ impl Txn {
                 .read(Read {
                     range: range.clone(),
                     at,
-                    limit: None,
+                    limit,
                 })
                 .await;
             let mut state = self.lock();
