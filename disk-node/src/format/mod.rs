@@ -20,7 +20,7 @@ mod table;
 
 pub use foreign::{HEAD_BYTES, Occupied, TAIL_BYTES, look};
 pub use superblock::{BadSuperblock, Superblock};
-pub use table::{BadTable, ExtentTable, LegRecord, Run, Slots, recover};
+pub use table::{BadTable, ExtentTable, LegRecord, Recovered, Run, Slots, recover};
 
 use block::BLOCK_SIZE;
 

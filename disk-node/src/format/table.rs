@@ -357,17 +357,39 @@ impl Slots {
     }
 }
 
-/// The newest table that can be believed. If neither can, why not, slot by slot.
-pub fn recover(slots: [&[u8]; 2], disk: DiskId, extents: u64) -> Result<(ExtentTable, Slots), [BadTable; 2]> {
-    let found = |newest: usize, (table, sequence)| (table, Slots { newest, sequence });
+/// What the two slots say together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovered {
+    /// The newest table that can be believed.
+    pub table: ExtentTable,
+    /// Where it lies.
+    pub slots: Slots,
+    /// The other slot holds the same: either may rot.
+    pub settled: bool,
+}
+
+/// Reads both slots. If neither can be believed, answers why not, slot by slot.
+pub fn recover(slots: [&[u8]; 2], disk: DiskId, extents: u64) -> Result<Recovered, [BadTable; 2]> {
+    let found = |newest: usize, (table, sequence), settled| Recovered {
+        table,
+        slots: Slots { newest, sequence },
+        settled,
+    };
     match slots.map(|slot| ExtentTable::decode(slot, disk, extents)) {
         // Sealed by its checksum, and yet not to be used (a later release has been here): no torn write looks like that,
         // and the table before it is not the truth.
         [Err(first), second] if first.sealed() => Err([first, second.err().unwrap_or(first)]),
         [first, Err(second)] if second.sealed() => Err([first.err().unwrap_or(second), second]),
-        [Ok(first), Ok(second)] if first.1 > second.1 => Ok(found(0, first)),
-        [_, Ok(second)] => Ok(found(1, second)),
-        [Ok(first), Err(_)] => Ok(found(0, first)),
+        [Ok(first), Ok(second)] => {
+            let settled = first.0 == second.0;
+            Ok(if first.1 > second.1 {
+                found(0, first, settled)
+            } else {
+                found(1, second, settled)
+            })
+        }
+        [Ok(first), Err(_)] => Ok(found(0, first, false)),
+        [Err(_), Ok(second)] => Ok(found(1, second, false)),
         [Err(first), Err(second)] => Err([first, second]),
     }
 }

@@ -231,7 +231,7 @@ impl Simulated {
         }
     }
 
-    fn recovered(slots: &[Vec<u8>; 2]) -> (ExtentTable, Slots) {
+    fn recovered(slots: &[Vec<u8>; 2]) -> Recovered {
         recover([&slots[0], &slots[1]], DISK, EXTENTS).expect("one slot can be believed")
     }
 }
@@ -255,12 +255,13 @@ fn a_crash_at_any_sector_leaves_the_old_table_or_the_new() {
                     let at = sector * SECTOR..(sector + 1) * SECTOR;
                     torn[slot][at.clone()].copy_from_slice(&bytes[at]);
                 }
-                let (found, books) = Simulated::recovered(&torn);
+                let recovered = Simulated::recovered(&torn);
+                let found = recovered.table;
                 assert!(
                     found == old || found == new,
                     "{kept} of {sectors} sectors, of these {landed:x}"
                 );
-                let kept_safe = ExtentTable::decode(&torn[1 - books.next().0], DISK, EXTENTS);
+                let kept_safe = ExtentTable::decode(&torn[1 - recovered.slots.next().0], DISK, EXTENTS);
                 assert_eq!(
                     kept_safe.map(|(table, _)| table),
                     Ok(found),
@@ -270,7 +271,9 @@ fn a_crash_at_any_sector_leaves_the_old_table_or_the_new() {
         }
         disk.slots[slot][..bytes.len()].copy_from_slice(&bytes);
         disk.books.written();
-        assert_eq!(Simulated::recovered(&disk.slots), (new.clone(), disk.books));
+        let recovered = Simulated::recovered(&disk.slots);
+        assert_eq!((&recovered.table, recovered.slots), (&new, disk.books));
+        assert_eq!(recovered.settled, old == new);
         old = new;
     }
 }
@@ -288,7 +291,7 @@ fn either_slot_may_rot_once_both_hold_the_table() {
     for slot in 0..2 {
         let mut rotten = disk.slots.clone();
         rotten[slot][100] ^= 1;
-        assert_eq!(Simulated::recovered(&rotten).0, wanted);
+        assert_eq!(Simulated::recovered(&rotten).table, wanted);
     }
     let mut rotten = disk.slots.clone();
     (0..2).for_each(|slot| rotten[slot][100] ^= 1);

@@ -1,0 +1,350 @@
+//! The disk node as one machine: reads its disks, converges to its configuration, serves its legs.
+//!
+//! | sub-machine | does |
+//! |---|---|
+//! | `books` | one disk's extent table, and how far it is durable |
+//! | `boot` | superblocks and tables, read once at the start |
+//! | `converge` | carve, zero, record, export, sweep |
+//! | `transfer` | a leg's blocks as bytes of its disk |
+//! | [`fabric::target`] | NVMe over Fabrics |
+//!
+//! What it deliberately is not: it formats nothing but volatile disks (which are born with the process), and never
+//! touches the legs of a disk whose table it could not read.
+//!
+//! Invariants: a leg is exported only after its zeroing is durable (R10); a reservation is answered only after it is
+//! durable (R2); an extent is given away only after its former leg's absence is durable.
+
+mod books;
+mod boot;
+mod converge;
+mod status;
+mod transfer;
+
+use crate::format::Superblock;
+use block::{BufferSlice, Memory, Time};
+use books::Books;
+use boot::Reading;
+use cluster::node_config::DiskNodeConfig;
+use cluster::status::DiskNodeStatus;
+use cluster::{DiskId, DiskNodeId, Incarnation, LegId};
+use fabric::driver::{self, DiskError, DiskOperation, DiskRequestId, Event, Machine, Output};
+use fabric::target::{IoId, SubsystemKey, Target, TargetConfig, TargetOutput};
+use std::collections::{BTreeMap, VecDeque};
+use transfer::{Then, Transfers};
+
+/// The node's one subsystem.
+const SUBSYSTEM: SubsystemKey = SubsystemKey(0);
+
+/// A disk as the node is given it, in the driver's order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenDisk {
+    /// For people.
+    pub path: String,
+    /// Its contents end with the process.
+    pub volatile: bool,
+    /// What it has.
+    pub size_bytes: u64,
+    /// What it shall start with, unread: for volatile disks, which are born empty.
+    pub born: Option<Superblock>,
+    /// Why it could not be opened, if so.
+    pub fault: Option<String>,
+}
+
+/// What a node is started with.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// Which node.
+    pub node: DiskNodeId,
+    /// Which start of its process.
+    pub incarnation: Incarnation,
+    /// Its disks.
+    pub disks: Vec<GivenDisk>,
+    /// Limits of its target.
+    pub target: TargetConfig,
+}
+
+/// What the node's control plane tells it.
+#[derive(Clone, Debug)]
+pub enum NodeControl {
+    /// Converge to this.
+    Apply(DiskNodeConfig),
+}
+
+/// What the node tells its control plane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeReport {
+    /// What is.
+    pub status: DiskNodeStatus,
+    /// Every disk has been read, or found not to be readable, or had its time.
+    pub booted: bool,
+}
+
+/// What a request to a disk was for.
+#[derive(Debug)]
+enum Purpose {
+    /// Reading one copy of the superblock.
+    Superblock {
+        disk: usize,
+        copy: usize,
+        buffer: BufferSlice,
+    },
+    /// Writing one copy.
+    Adopt {
+        disk: usize,
+        copy: usize,
+        buffer: BufferSlice,
+    },
+    /// Reading one slot of the table.
+    Slot {
+        disk: usize,
+        slot: usize,
+        buffer: BufferSlice,
+    },
+    /// Writing the table.
+    Commit { disk: usize, buffer: BufferSlice },
+    /// Zeroing so many extents of a leg.
+    Zero { disk: usize, leg: LegId, extents: u64 },
+    /// Flushing what was zeroed.
+    ZeroFlush { disk: usize, leg: LegId },
+    /// Part of a host's request.
+    Transfer(IoId),
+}
+
+/// How far a disk is.
+#[derive(Debug)]
+enum DiskState {
+    Reading(Reading),
+    Faulty { disk: Option<DiskId>, fault: String },
+    Ready(Books),
+}
+
+#[derive(Debug)]
+struct Disk {
+    given: GivenDisk,
+    state: DiskState,
+}
+
+/// How far the node is with its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Boot {
+    Unbegun,
+    /// Disks are being read; those that take longer than this are not waited for.
+    Reading {
+        until: Time,
+    },
+    Done,
+}
+
+/// A disk node.
+#[derive(Debug)]
+pub struct Node {
+    options: NodeOptions,
+    disks: Vec<Disk>,
+    target: Target,
+    wanted: Option<DiskNodeConfig>,
+    /// Exported namespaces.
+    exports: BTreeMap<u32, (usize, LegId)>,
+    /// The subsystem's name, once there is one.
+    subsystem: Option<String>,
+    boot: Boot,
+    outputs: VecDeque<Output<NodeReport>>,
+    requests: BTreeMap<DiskRequestId, Purpose>,
+    last_request: u64,
+    transfers: Transfers,
+    /// Something was postponed for want of a buffer.
+    retry_at: Option<Time>,
+    /// There may be something to converge.
+    unsettled: bool,
+    reported: Option<NodeReport>,
+}
+
+impl Node {
+    /// A node that has done nothing yet; it begins when the driver calls for the first time.
+    pub fn new(options: NodeOptions) -> Node {
+        let disks = options.disks.iter().cloned().map(boot::begin).collect();
+        Node {
+            target: Target::new(options.target.clone()),
+            options,
+            disks,
+            wanted: None,
+            exports: BTreeMap::new(),
+            subsystem: None,
+            boot: Boot::Unbegun,
+            outputs: VecDeque::new(),
+            requests: BTreeMap::new(),
+            last_request: 0,
+            transfers: Transfers::default(),
+            retry_at: None,
+            unsettled: true,
+            reported: None,
+        }
+    }
+
+    fn books(&mut self, disk: usize) -> Option<&mut Books> {
+        match &mut self.disks[disk].state {
+            DiskState::Ready(books) => Some(books),
+            DiskState::Reading(_) | DiskState::Faulty { .. } => None,
+        }
+    }
+
+    fn ask(&mut self, disk: usize, operation: DiskOperation, purpose: Purpose) {
+        self.last_request += 1;
+        let request = DiskRequestId(self.last_request);
+        self.requests.insert(request, purpose);
+        self.outputs.push_back(Output::Disk {
+            request,
+            disk: driver::DiskId(disk as u32),
+            operation,
+        });
+    }
+
+    fn disk_completed(
+        &mut self,
+        now: Time,
+        request: DiskRequestId,
+        result: Result<(), DiskError>,
+        memory: &mut dyn Memory,
+    ) {
+        match self.requests.remove(&request).expect("a request of ours") {
+            Purpose::Transfer(io) => return self.part_ended(now, io, result, memory),
+            Purpose::Superblock { disk, copy, buffer } => {
+                self.superblock_read(disk, copy, buffer, result, memory)
+            }
+            Purpose::Adopt { disk, copy, buffer } => {
+                self.superblock_written(disk, copy, buffer, result, memory)
+            }
+            Purpose::Slot { disk, slot, buffer } => self.slot_read(disk, slot, buffer, result, memory),
+            Purpose::Commit { disk, buffer } => self.commit_ended(now, disk, buffer, result, memory),
+            Purpose::Zero { disk, leg, extents } => self.zeroed(disk, leg, extents, result),
+            Purpose::ZeroFlush { disk, leg } => self.zeroes_flushed(disk, leg, result),
+        }
+        self.unsettled = true;
+    }
+
+    /// A host's request: on its way, or answered at once.
+    fn execute(&mut self, now: Time, io: IoId, nsid: u32, request: &block::Request, memory: &mut dyn Memory) {
+        let Some((disk, leg)) = self.exports.get(&nsid).copied() else {
+            return self.target.complete(now, io, block::Status::Unavailable, memory);
+        };
+        let books = self.books(disk).expect("what is exported has books");
+        let extent_bytes = books.superblock.extent_bytes;
+        let entry = books.legs.get_mut(&leg).expect("what is exported has books");
+        match transfer::operations(&entry.record, extent_bytes, request) {
+            Ok(operations) => {
+                entry.in_flight += 1;
+                self.transfers.begin(io, disk, leg, operations.len(), request);
+                for operation in operations {
+                    self.ask(disk, operation, Purpose::Transfer(io));
+                }
+            }
+            Err(status) => self.target.complete(now, io, status, memory),
+        }
+    }
+
+    fn part_ended(&mut self, now: Time, io: IoId, result: Result<(), DiskError>, memory: &mut dyn Memory) {
+        match self.transfers.part_ended(io, result) {
+            Then::Wait => {}
+            Then::Flush(disk) => self.ask(disk, DiskOperation::Flush, Purpose::Transfer(io)),
+            Then::Answer { disk, leg, status } => {
+                let books = self.books(disk).expect("what was asked has books");
+                if result == Err(DiskError::Gone) && books.fault.is_none() {
+                    books.fault =
+                        Some("the disk is gone: attach it again and restart the disk node".to_owned());
+                    self.unsettled = true;
+                }
+                let books = self.books(disk).expect("what was asked has books");
+                let entry = books
+                    .legs
+                    .get_mut(&leg)
+                    .expect("a leg stays while requests are in flight");
+                entry.in_flight -= 1;
+                self.unsettled |= entry.phase == books::Phase::Leaving;
+                self.target.complete(now, io, status, memory);
+            }
+        }
+    }
+
+    /// Takes what the target asks for.
+    fn pump(&mut self, now: Time, memory: &mut dyn Memory) {
+        while let Some(output) = self.target.poll_output() {
+            match output {
+                TargetOutput::Send { connection, segment } => {
+                    self.outputs.push_back(Output::Send { connection, segment });
+                }
+                TargetOutput::Close { connection, abort } => {
+                    self.outputs.push_back(Output::Close { connection, abort });
+                }
+                TargetOutput::Execute {
+                    io, nsid, request, ..
+                } => self.execute(now, io, nsid, &request, memory),
+                TargetOutput::PersistReservation { nsid, state, .. } => {
+                    self.persist(now, nsid, state, memory)
+                }
+                TargetOutput::HostsChanged { .. } => {}
+            }
+        }
+    }
+
+    fn settle(&mut self, now: Time, memory: &mut dyn Memory) {
+        self.pump(now, memory);
+        let unsettled = self.unsettled;
+        while std::mem::take(&mut self.unsettled) {
+            self.converge(now, memory);
+            self.pump(now, memory);
+        }
+        if unsettled {
+            self.report();
+        }
+    }
+
+    fn timeout(&mut self, now: Time, memory: &mut dyn Memory) {
+        self.target.handle_timeout(now, memory);
+        match self.boot {
+            Boot::Unbegun => self.begin_boot(now, memory),
+            Boot::Reading { until } if until <= now => self.unsettled = true,
+            Boot::Reading { .. } | Boot::Done => {}
+        }
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            self.unsettled = true;
+        }
+    }
+}
+
+impl Machine for Node {
+    type Control = NodeControl;
+    type Report = NodeReport;
+
+    fn handle(&mut self, now: Time, event: Event<'_, NodeControl>, memory: &mut dyn Memory) {
+        match event {
+            Event::Accepted { connection, .. } => self.target.accepted(now, connection),
+            Event::Received { connection, bytes } => self.target.received(now, connection, bytes, memory),
+            Event::Closed { connection, .. } => self.target.closed(now, connection, memory),
+            Event::Connected { .. } => unreachable!("a disk node opens no connections"),
+            Event::DiskCompleted { request, result } => self.disk_completed(now, request, result, memory),
+            Event::Control(NodeControl::Apply(config)) => self.apply(config),
+            Event::Timeout => self.timeout(now, memory),
+        }
+        self.settle(now, memory);
+    }
+
+    fn poll_output(&mut self) -> Option<Output<NodeReport>> {
+        self.outputs.pop_front()
+    }
+
+    fn next_timeout(&self) -> Option<Time> {
+        let boot = match self.boot {
+            Boot::Unbegun => Some(Time::ZERO),
+            Boot::Reading { until } => Some(until),
+            Boot::Done => None,
+        };
+        [self.target.next_timeout(), boot, self.retry_at]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+}
+
+#[cfg(test)]
+#[path = "node_tests.rs"]
+mod tests;
