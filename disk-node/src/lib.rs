@@ -12,5 +12,12 @@
 //! (its configuration says so), and it never formats a disk by itself.
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod format;
+pub mod formatting;
 pub mod node;
+pub mod serve;
+
+pub use config::{DiskNodeOptions, DiskOption, ParseDiskOption};
+pub use formatting::{FormatDisk, FormatOptions, format_disk};
+pub use serve::{DiskNode, StartDiskNode, start};

@@ -114,8 +114,8 @@ pub enum DiskBackend {
     },
 }
 
-/// The name of a disk for people.
-pub(crate) fn name(source: &DiskSource) -> String {
+/// The name of a disk for people: its path as given, or `memory:SIZE`.
+pub fn name(source: &DiskSource) -> String {
     match source {
         DiskSource::Path(path) => path.display().to_string(),
         DiskSource::Memory { size_bytes } => format!("memory:{size_bytes}"),
@@ -459,6 +459,15 @@ fn kind_of(source: &Path, path: &str) -> Result<DiskKind, OpenDisk> {
         Err(OpenDisk::NotADisk {
             path: path.to_owned(),
         })
+    }
+}
+
+/// Opens a disk for this process alone, through the page cache, without a reactor: for formatting it. Answers the file and
+/// the whole blocks it has, in bytes. It is free again when the file is dropped.
+pub fn open_alone(path: &Path) -> Result<(File, u64), OpenDisk> {
+    match open_path(path, path.display().to_string(), false)? {
+        (Place::File { file, .. }, opened) => Ok((file, opened.size_bytes)),
+        (Place::Memory(_) | Place::Missing, _) => unreachable!("a path leads to a file"),
     }
 }
 

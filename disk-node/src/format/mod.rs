@@ -19,6 +19,7 @@ mod superblock;
 mod table;
 
 pub use foreign::{HEAD_BYTES, Occupied, TAIL_BYTES, look};
+pub(crate) use superblock::extent_bytes_allowed;
 pub use superblock::{BadSuperblock, Superblock};
 pub use table::{BadTable, ExtentTable, LegRecord, Recovered, Run, Slots, recover};
 
