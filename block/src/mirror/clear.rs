@@ -12,7 +12,7 @@ use crate::{BlockRange, Operation, Time};
 pub(super) struct Clearing {
     next_at: Option<Time>,
     flush: Option<Flush>,
-    /// A flush failed: at the end there is no second try.
+    /// A flush, or a round of the bitmap, failed: at the end there is no second try.
     failed: bool,
 }
 
@@ -28,6 +28,10 @@ impl Clearing {
             self.flush = None;
             self.failed = true;
         }
+    }
+    /// The end begins: what failed before does not count.
+    pub(super) fn begin_last(&mut self) {
+        self.failed = false;
     }
     pub(super) fn fail(&mut self) {
         self.failed = true;

@@ -8,6 +8,7 @@ impl Mirror {
         match self.phase {
             Phase::Settling | Phase::Serving => {
                 self.phase = Phase::Closing;
+                self.clearing.begin_last();
                 let involved = self.membership.may_be();
                 for leg in self.legs.select(|leg| leg.role.is_rejoining()).iter() {
                     self.legs[leg].role = if involved.has(leg) {

@@ -47,6 +47,14 @@ impl Mirror {
         }
     }
 
+    /// What was held back is not true any more.
+    pub(super) fn withdraw_held(&mut self) {
+        for id in self.held.take_all() {
+            let status = Status::Unavailable;
+            self.outputs.push_back(MirrorOutput::Complete { id, status });
+        }
+    }
+
     /// When each leg whose lease counts should be asked something, lest the lease run out.
     fn probe_times(&self) -> impl Iterator<Item = (usize, Time)> {
         let lease = self.config.tuning.lease;

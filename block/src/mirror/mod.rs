@@ -469,7 +469,17 @@ impl Mirror {
         self.resync.drop_leg(leg);
         self.clearing.drop_leg(leg);
         self.again = true;
+        if last {
+            self.last_leg_lost();
+        }
         !last
+    }
+
+    /// The last leg in sync is lost, and with it perhaps what it had not on its media. What was not said yet is not true any
+    /// more, and legs on the way back may have copied what is gone.
+    fn last_leg_lost(&mut self) {
+        self.withdraw_held();
+        self.resync.mark_all_unequal(self.bitmap.dirty());
     }
 
     /// The last leg in sync has failed a request: whoever waits for it has to be told, for there is no other leg.

@@ -31,14 +31,18 @@ impl Mirror {
         BlockRange::new(0, last.end().0)
     }
 
-    fn may_check(&self, leg: usize) -> bool {
-        let state = &self.legs[leg];
-        let wanted = match state.role {
+    /// Whether it matters what is on a leg of this role.
+    fn wants_check(&self, role: Role) -> bool {
+        match role {
             Role::Expected | Role::InSync => true,
             Role::Out => self.phase == Phase::Serving,
             _ => false,
-        };
-        wanted && state.link == Link::Attached && self.legs.in_flight(leg) == 0
+        }
+    }
+
+    fn may_check(&self, leg: usize) -> bool {
+        let state = &self.legs[leg];
+        self.wants_check(state.role) && state.link == Link::Attached && self.legs.in_flight(leg) == 0
     }
 
     /// Looks at what is on legs that were attached.
@@ -75,13 +79,13 @@ impl Mirror {
         if self.legs[leg].link != Link::Checking {
             return;
         }
-        if !succeeded {
+        let role = self.legs[leg].role;
+        if !succeeded || !self.wants_check(role) {
             self.legs[leg].link = Link::Attached;
             self.legs[leg].retry_at = self.now + self.config.tuning.rejoin_after;
             return;
         }
         let findings = self.parse_head(leg, memory.bytes(buffer));
-        let role = self.legs[leg].role;
         let may_be_blank = role == Role::Out || self.phase == Phase::Formatting;
         match findings.superblock {
             Ok(_) => {}

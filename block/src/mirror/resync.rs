@@ -82,6 +82,9 @@ impl Resync {
         self.unequal.set_range(regions);
     }
     pub(super) fn mark_all_unequal(&mut self, regions: &Bits) {
+        if let Some(job) = &mut self.job {
+            job.disturbed |= regions.has(job.region);
+        }
         self.unequal.union_with(regions);
     }
     pub(super) fn drop_leg(&mut self, leg: usize) {
@@ -134,9 +137,6 @@ impl Mirror {
 
     /// Takes the next region in hand, unless there is one.
     fn begin_job(&mut self) {
-        let Some(source) = self.resync.source.filter(|leg| self.legs.serving().has(*leg)) else {
-            return;
-        };
         if self
             .resync
             .job
@@ -146,6 +146,9 @@ impl Mirror {
             self.resync.job = None;
             self.again = true;
         }
+        let Some(source) = self.resync.source.filter(|leg| self.legs.serving().has(*leg)) else {
+            return;
+        };
         while self.resync.job.is_none() {
             let Some(region) = self.next_region() else {
                 return;

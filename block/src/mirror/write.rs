@@ -8,9 +8,9 @@
 //!                                           Stalled
 //! ```
 //!
-//! A write that missed a leg stays `Sent` until the store has recorded the set without that leg; its range is free for
-//! others by then. A write that the only leg in sync has missed goes back to `Stalled` and is sent again, still holding
-//! its range.
+//! A write that missed a leg stays `Sent` until the store has recorded the set without that leg. A write that the only leg
+//! in sync has missed goes back to `Stalled` and is sent again. Both still hold their range: writes that overlap them
+//! wait, others go on.
 //!
 //! A deallocation would let legs read differently (before or zeroes): it is passed on as write zeroes.
 
@@ -78,6 +78,8 @@ impl Modifies {
     pub(super) fn drop_leg(&mut self, leg: usize) {
         for modify in self.all.values_mut() {
             modify.pending.remove(leg);
+            // Should it come back as it was, it may have lost what it had not on its media.
+            modify.succeeded.remove(leg);
         }
         self.unsettled = true;
     }
@@ -230,16 +232,15 @@ impl Mirror {
             self.complete(id, Status::Success);
         }
         let modify = &self.modifies.all[&number];
-        let (answered, error) = (modify.answered, modify.error);
+        let (answered, error, in_sync) = (modify.answered, modify.error, self.legs.in_sync());
         if !modify.pending.is_empty() {
             return;
         }
         self.again = true;
         if answered {
             self.finish_modify(number);
-        } else if missing.intersection(self.legs.in_sync()).is_empty() {
-            // Those that miss it are leaving: the store decides. Whoever writes here next writes behind it.
-            self.unlock_modify(number);
+        } else if missing.intersection(in_sync).is_empty() {
+            // Those that miss it are leaving: the store decides.
         } else if let Some(error) = error {
             self.abandon_modify(number, error);
         } else {
