@@ -182,7 +182,7 @@ async fn find_attachment(
     let volume = find::<VolumeSpec>(txn, volume).await?.record;
     let host = find_host(txn, host).await?.record;
     let record = txn
-        .get_versioned(key::attachment(volume.id, host.id))
+        .versioned(key::attachment(volume.id, host.id))
         .await?
         .ok_or_else(none)?;
     Ok((record, volume, host))

@@ -64,7 +64,7 @@ async fn once<R: Future<Output = Result<Answer, ApiError>>>(
     lease: LeaseId,
     body: &impl Fn(Txn) -> R,
 ) -> Result<Result<Answer, Versioned<Remembered>>, ApiError> {
-    if let Some(before) = txn.get_versioned::<Remembered>(record).await? {
+    if let Some(before) = txn.versioned::<Remembered>(record).await? {
         return Ok(Err(before));
     }
     let answer = body(txn.clone()).await?;

@@ -54,7 +54,7 @@ pub(crate) async fn find<T: Named>(txn: &Txn, target: &str) -> Result<Versioned<
             .await?
             .ok_or_else(none)?,
     };
-    txn.get_versioned::<T>(T::key(id)).await?.ok_or_else(none)
+    txn.versioned::<T>(T::key(id)).await?.ok_or_else(none)
 }
 
 /// The record of a host by name, id or NQN.

@@ -140,13 +140,13 @@ impl Txn {
         &self,
         key: impl AsRef<[u8]>,
     ) -> Result<Option<T>, TransactionError> {
-        Ok(self.get_versioned(key).await?.map(|versioned| versioned.record))
+        Ok(self.versioned(key).await?.map(|versioned| versioned.record))
     }
 
     /// The same, with the revision it was written at.
     ///
     /// Errors: as of [`Txn::get`].
-    pub async fn get_versioned<T: DeserializeOwned>(
+    pub async fn versioned<T: DeserializeOwned>(
         &self,
         key: impl AsRef<[u8]>,
     ) -> Result<Option<Versioned<T>>, TransactionError> {
@@ -173,7 +173,7 @@ impl Txn {
     ///
     /// Errors: as of [`Txn::get`].
     pub async fn exists(&self, key: impl AsRef<[u8]>) -> Result<bool, TransactionError> {
-        Ok(self.get_versioned::<serde::de::IgnoredAny>(key).await?.is_some())
+        Ok(self.versioned::<serde::de::IgnoredAny>(key).await?.is_some())
     }
 
     /// All records of a range, with what this transaction wrote there. Whatever is created, written or deleted in the
