@@ -598,10 +598,13 @@ fn fatal_errors_say_what_is_wrong() {
 
 #[test]
 fn units_are_appended() {
-    let mut out = vec![1, 2, 3];
-    r2t_pdu().encode(&framing(BOTH_DIGESTS, 0), 0, &mut out);
-    assert_eq!(out[..3], [1, 2, 3]);
-    assert_eq!(out[3..], r2t_pdu().to_vec(&framing(BOTH_DIGESTS, 0), 0));
+    let framing = framing(BOTH_DIGESTS, 31);
+    for (pdu, capsule_data_length) in units() {
+        let mut out = vec![1, 2, 3];
+        pdu.encode(&framing, capsule_data_length, &mut out);
+        assert_eq!(out[..3], [1, 2, 3]);
+        assert_eq!(out[3..], pdu.to_vec(&framing, capsule_data_length), "{pdu:?}");
+    }
 }
 
 fn any_framing() -> impl Strategy<Value = Framing> {
