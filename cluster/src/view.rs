@@ -77,7 +77,8 @@ impl DiskNodeView {
             .map_or(0, |legs| legs.values().sum());
         extents.saturating_sub(taken)
     }
-    /// It has taken over the configuration of now, that configuration does not name the leg, and the leg is no more.
+    /// It has taken over the configuration of now, that configuration does not name the leg, and the leg is no more. A
+    /// node that is ahead of the store's records (they were set back) has taken over another one.
     pub fn has_swept(&self, pool: PoolId, leg: LegId) -> bool {
         let (Some(status), Some(config)) = (self.status(), &self.config) else {
             return false;
@@ -86,7 +87,7 @@ impl DiskNodeView {
             .legs
             .get(&pool)
             .is_some_and(|legs| legs.iter().any(|wanted| wanted.leg == leg));
-        !wanted && status.revision >= config.revision && !status.legs.iter().any(|found| found.leg == leg)
+        !wanted && status.revision == config.revision && !status.legs.iter().any(|found| found.leg == leg)
     }
 }
 
@@ -110,7 +111,7 @@ impl ControllerNodeView {
     pub fn is_current(&self) -> bool {
         let wanted = self.config.as_ref().map(|config| config.revision);
         self.status()
-            .is_some_and(|status| Some(status.revision) >= wanted)
+            .is_some_and(|status| Some(status.revision) == wanted)
     }
     /// How many pools it serves or stands by for.
     pub fn pools(&self) -> usize {

@@ -1,0 +1,182 @@
+//! One pool: read, plan, audit, commit. Given a wake-up and nothing else.
+
+use crate::supervisor::SharedDirectory;
+use crate::{Shared, events, load, operations, told};
+use cluster::audit::audit;
+use cluster::plan::{Plan, VolumeChange, plan};
+use cluster::status::PoolProgress;
+use cluster::view::PoolInput;
+use cluster::{PoolId, VolumeId, key};
+use std::sync::Arc;
+use store::{KeyRange, TransactionError, Txn};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+/// How many volumes' records change in one transaction: each may take several writes, and a transaction holds 128. What
+/// is left is planned again.
+const VOLUMES_PER_COMMIT: usize = 12;
+
+/// Look after one pool for ever.
+pub(crate) async fn run(shared: Arc<Shared>, directory: SharedDirectory, pool: PoolId, wake: Arc<Notify>) {
+    loop {
+        let pause = match round(&shared, &directory, pool).await {
+            Ok(()) => shared.options.round_every,
+            Err(error) => {
+                tracing::warn!(%pool, error = told(&error), "the pool was not planned");
+                shared.options.failure_pause
+            }
+        };
+        _ = tokio::time::timeout(pause, wake.notified()).await;
+    }
+}
+
+async fn round(shared: &Shared, directory: &SharedDirectory, pool: PoolId) -> Result<(), TransactionError> {
+    store::transaction(&shared.store, |txn| async move { reconcile(&txn, pool).await }).await?;
+    let running = directory
+        .lock()
+        .expect("no panic while the directory is held")
+        .operations_of(pool);
+    for operation in running {
+        operations::look_at(shared, operation, pool).await?;
+    }
+    Ok(())
+}
+
+/// Plan the pool as of the transaction's snapshot, and write what changes.
+pub(crate) async fn reconcile(txn: &Txn, pool: PoolId) -> Result<(), TransactionError> {
+    let Some(input) = load::pool_input(txn, pool).await? else {
+        return Ok(());
+    };
+    let made = plan(&input, &mut std::iter::repeat_with(Uuid::new_v4));
+    let violations = audit(&input, &made);
+    if !violations.is_empty() {
+        let found: Vec<String> = violations
+            .iter()
+            .map(|violation| format!("refused by the audit: {violation}"))
+            .collect();
+        tracing::error!(pool = %input.spec.name, ?found, "the plan is not committed: a bug or a damaged record");
+        return note_progress(txn, pool, found).await;
+    }
+    if !made.is_quiet(&input) {
+        commit(txn, &input, made.clone()).await?;
+    }
+    if made.pool_gone {
+        Ok(())
+    } else {
+        note_progress(txn, pool, made.waits).await
+    }
+}
+
+/// Why the pool is not further, for people; written when it changes.
+async fn note_progress(txn: &Txn, pool: PoolId, waits: Vec<String>) -> Result<(), TransactionError> {
+    let (key, progress) = (key::progress(pool), PoolProgress { waits });
+    if txn.get::<PoolProgress>(&key).await?.as_ref() != Some(&progress) {
+        txn.put(&key, &progress)?;
+    }
+    Ok(())
+}
+
+/// Write the plan. Every record that is written was read in the same snapshot and is compared: it is read again here
+/// for just that.
+async fn commit(txn: &Txn, input: &PoolInput, mut made: Plan) -> Result<(), TransactionError> {
+    let left_over = made.volumes.len().saturating_sub(VOLUMES_PER_COMMIT);
+    let kept: Vec<VolumeId> = made.volumes.keys().copied().take(VOLUMES_PER_COMMIT).collect();
+    made.volumes.retain(|id, _| kept.contains(id));
+    if left_over > 0 && made.pool_gone {
+        made.pool_gone = false; // Its volumes' records first; it is planned again when they are gone.
+        made.layout = input.layout.clone();
+        made.allocations.clear();
+    }
+    for step in &made.steps {
+        tracing::info!(pool = %input.spec.name, "{step}");
+    }
+    events::append(txn, events::of_plan(input, &made))?;
+    write_layout(txn, input, &made).await?;
+    write_nodes(txn, &made).await?;
+    for (id, change) in &made.volumes {
+        match change {
+            VolumeChange::Created => volume_created(txn, *id).await?,
+            VolumeChange::Gone => volume_gone(txn, input, *id).await?,
+        }
+    }
+    if made.pool_gone {
+        pool_gone(txn, input).await?;
+    }
+    Ok(())
+}
+
+async fn write_layout(txn: &Txn, input: &PoolInput, made: &Plan) -> Result<(), TransactionError> {
+    let pool = input.spec.id;
+    match &made.layout {
+        Some(layout) if input.layout.as_ref() != Some(layout) => txn.put(key::layout(pool), layout)?,
+        None if input.layout.is_some() => txn.delete(key::layout(pool)),
+        _ => {}
+    }
+    for (slice, membership) in &made.memberships {
+        if input.memberships.get(slice) != Some(membership) {
+            txn.exists(key::membership(*slice)).await?;
+            txn.put(key::membership(*slice), membership)?;
+        }
+    }
+    for slice in input
+        .memberships
+        .keys()
+        .filter(|slice| !made.memberships.contains_key(slice))
+    {
+        txn.delete(key::membership(*slice));
+    }
+    Ok(())
+}
+
+async fn write_nodes(txn: &Txn, made: &Plan) -> Result<(), TransactionError> {
+    for (id, allocation) in &made.allocations {
+        txn.exists(key::allocation(*id)).await?;
+        txn.put(key::allocation(*id), allocation)?;
+    }
+    for (id, config) in &made.disk_node_configs {
+        txn.exists(key::disk_node_config(*id)).await?;
+        txn.put(key::disk_node_config(*id), config)?;
+    }
+    for (id, config) in &made.controller_node_configs {
+        txn.exists(key::controller_node_config(*id)).await?;
+        txn.put(key::controller_node_config(*id), config)?;
+    }
+    Ok(())
+}
+
+/// The map knows it (R9). Only the flag is changed: people may have changed the rest meanwhile.
+async fn volume_created(txn: &Txn, id: VolumeId) -> Result<(), TransactionError> {
+    if let Some(mut spec) = txn.get::<cluster::spec::VolumeSpec>(key::volume(id)).await? {
+        spec.created = true;
+        txn.put(key::volume(id), &spec)?;
+    }
+    Ok(())
+}
+
+/// All that speaks of the volume goes with it.
+async fn volume_gone(txn: &Txn, input: &PoolInput, id: VolumeId) -> Result<(), TransactionError> {
+    let Some(spec) = txn.get::<cluster::spec::VolumeSpec>(key::volume(id)).await? else {
+        return Ok(());
+    };
+    txn.delete(key::volume(id));
+    txn.delete(key::pool_volume(input.spec.id, id));
+    txn.delete(key::name(key::NameKind::Volume, &spec.name));
+    let attachments = KeyRange::prefix(key::attachments_of_volume(id));
+    for attachment in txn.range::<cluster::spec::AttachmentSpec>(attachments).await? {
+        let host = attachment.record.host;
+        txn.delete(key::attachment(id, host));
+        txn.delete(key::host_attachment(host, id));
+    }
+    Ok(())
+}
+
+/// The last records. The index of its volumes is compared: one made meanwhile keeps the pool.
+async fn pool_gone(txn: &Txn, input: &PoolInput) -> Result<(), TransactionError> {
+    let pool = input.spec.id;
+    txn.range::<serde::de::IgnoredAny>(KeyRange::prefix(key::volumes_of_pool(pool)))
+        .await?;
+    txn.delete(key::pool(pool));
+    txn.delete(key::name(key::NameKind::Pool, &input.spec.name));
+    txn.delete(key::progress(pool));
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Which workers there are, and who does what: registration under a lease, and rendezvous hashing over the registered.
+//!
+//! There is no leader and no lock. A worker that thinks something is its own while another thinks so too does harm to
+//! nobody; one that nobody thinks their own is picked up when the lease of whoever is missing ends.
+
+use crate::Shared;
+use crate::clock::now_ms;
+use cluster::status::WorkerRecord;
+use cluster::{WorkerId, key};
+use std::collections::BTreeSet;
+use store::{LeaseId, StoreError, Transaction};
+use uuid::Uuid;
+
+/// Whether something is for this worker: it is the one of all with the highest hash. A worker counts itself, registered
+/// or not.
+pub(crate) fn is_mine(own: WorkerId, workers: &BTreeSet<WorkerId>, what: Uuid) -> bool {
+    let rank = |worker: WorkerId| (hash(worker.0, what), worker);
+    workers.iter().all(|other| rank(*other) <= rank(own))
+}
+
+/// Evenly spread and the same in every process (the finalizer of splitmix64, over both ids).
+fn hash(worker: Uuid, what: Uuid) -> u64 {
+    let (a, b) = worker.as_u64_pair();
+    let (c, d) = what.as_u64_pair();
+    [a, b, c, d].into_iter().fold(0, |state, part| {
+        let mut mixed = (state ^ part).wrapping_add(0x9E37_79B9_7F4A_7C15);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    })
+}
+
+/// Keep this worker registered for ever: register, renew, and register anew when the lease was lost.
+pub(crate) async fn keep_registered(shared: &Shared) {
+    let renew_every = shared.options.lease_ttl / 3;
+    loop {
+        match register(shared).await {
+            Ok(lease) => renew_until_lost(shared, lease, renew_every).await,
+            Err(error) => {
+                tracing::warn!(%error, "this worker is not registered");
+                tokio::time::sleep(shared.options.failure_pause).await;
+            }
+        }
+    }
+}
+
+async fn register(shared: &Shared) -> Result<LeaseId, StoreError> {
+    let lease = shared.store.grant_lease(shared.options.lease_ttl).await?.id;
+    let record = WorkerRecord {
+        id: shared.id,
+        started_ms: now_ms(),
+    };
+    let value = serde_json::to_vec(&record).expect("a worker's record is plain JSON");
+    shared
+        .store
+        .commit(Transaction::default().put_leased(key::worker(shared.id), value, lease))
+        .await?;
+    Ok(lease)
+}
+
+async fn renew_until_lost(shared: &Shared, lease: LeaseId, every: std::time::Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        match shared.store.keep_lease_alive(lease).await {
+            Err(StoreError::LeaseGone) => return,
+            Err(error) => tracing::warn!(%error, "the worker's lease was not renewed"),
+            Ok(()) => {}
+        }
+    }
+}
+
+/// Leave at once rather than when the lease ends.
+pub(crate) async fn sign_off(shared: &Shared) {
+    let gone = Transaction::default().delete(key::worker(shared.id));
+    if let Err(error) = shared.store.commit(gone).await {
+        tracing::debug!(%error, "the worker's registration ends with its lease");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ids(from: u128, count: u128) -> Vec<Uuid> {
+        (from..from + count).map(Uuid::from_u128).collect()
+    }
+
+    fn owner(workers: &BTreeSet<WorkerId>, what: Uuid) -> WorkerId {
+        let owners: Vec<_> = workers
+            .iter()
+            .filter(|own| is_mine(**own, workers, what))
+            .collect();
+        assert_eq!(owners.len(), 1, "exactly one of those that know each other");
+        *owners[0]
+    }
+
+    #[test]
+    fn work_is_spread_and_only_that_of_the_dead_moves() {
+        let workers: BTreeSet<_> = ids(1, 4).into_iter().map(WorkerId).collect();
+        let left: BTreeSet<_> = workers.iter().copied().skip(1).collect();
+        let dead = *workers.first().unwrap();
+        let mut load = std::collections::BTreeMap::new();
+        for what in ids(1000, 400) {
+            let before = owner(&workers, what);
+            *load.entry(before).or_insert(0) += 1;
+            assert!(before == dead || owner(&left, what) == before);
+        }
+        assert!(
+            load.len() == 4 && load.values().all(|n| (60..150).contains(n)),
+            "{load:?}"
+        );
+    }
+
+    #[test]
+    fn a_worker_that_nobody_knows_yet_does_what_it_would_win() {
+        assert!(is_mine(
+            WorkerId(Uuid::from_u128(1)),
+            &BTreeSet::new(),
+            Uuid::nil()
+        ));
+    }
+}
