@@ -1,8 +1,9 @@
 //! Every field of every Identify structure; lists and descriptors.
 //!
-//! Deliberate bugs that these must catch (tried by hand): two fields of IdentifyController swapped, a reserved run one byte
-//! short, a list that starts at its NSID instead of behind it, a controller list that starts behind its CNTID, a
-//! descriptor without its reserved bytes, the upper part of FLBAS taken with 16 formats or fewer.
+//! Deliberate bugs that these must catch (tried by hand): two fields of IdentifyController swapped (a run
+//! of another length does not compile), a list that starts at its NSID instead of behind it, a controller
+//! list that starts behind its CNTID, a descriptor without its reserved bytes, the upper part of FLBAS
+//! taken with 16 formats or fewer.
 
 use crate::{
     Cntlid, Eui64, Nguid, Nqn, Nsid, U16, U32, Uuid,

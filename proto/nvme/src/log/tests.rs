@@ -1,8 +1,8 @@
 //! Every field of every log page.
 //!
-//! Deliberate bugs that these must catch (tried by hand): an ANA descriptor without its 15 reserved bytes, namespace
-//! identifiers written although groups only were asked for, a count believed that passes the bytes, a list of 1024 taken
-//! for too many, an address that keeps its padding.
+//! Deliberate bugs that these must catch (tried by hand): namespace identifiers written although groups
+//! only were asked for, a count believed that passes the bytes, a list of 1024 taken for too many, an
+//! address that keeps its padding.
 
 use crate::{
     Nqn, Nsid, Status, TooShort, U32,

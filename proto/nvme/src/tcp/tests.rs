@@ -1,8 +1,9 @@
 //! Units: every field, every refusal, framing with every combination of digests and alignments.
 //!
-//! Deliberate bugs that these must catch (tried by hand): the digest over the padding too, a data offset in the digest, the
-//! digest big-endian, PLEN without a digest, a unit of the other direction let in, the header digest not checked, LAST and
-//! SUCCESS swapped, a terminate request of 153 bytes let in, a capsule's limit used for data units.
+//! Deliberate bugs that these must catch (tried by hand): the header digest over the padding or over
+//! earlier units too, either digest big-endian, padding counted from the start of the buffer, PLEN without
+//! a digest, a unit of the other direction let in, the header digest not checked, LAST and SUCCESS swapped,
+//! a terminate request of 153 bytes let in, a capsule's limit used for data units.
 
 use crate::{
     Cid, CompletionQueueEntry, Qid, Status, SubmissionQueueEntry, ZeroBased,
