@@ -84,6 +84,8 @@ conformance! {
         what_was_peeked_is_not_compared
         a_transaction_sees_its_own_writes
         a_transaction_reads_one_snapshot
+        pages_are_of_the_snapshot
+        reads_side_by_side_are_of_one_snapshot
         an_error_of_the_closure_leaves_no_trace
         endless_conflicts_end
         a_transaction_over_the_budget_is_refused

@@ -211,3 +211,58 @@ pub(crate) async fn a_record_of_another_shape_is_named(store: Arc<dyn Store>) {
     let told = matches!(&refused, Err(TransactionError::RecordUnreadable { key, .. }) if key == "odd");
     assert!(told, "{refused:?}");
 }
+
+pub(crate) async fn pages_are_of_the_snapshot(store: Arc<dyn Store>) {
+    for key in 0..5 {
+        put(&store, &format!("p/{key}"), "1").await;
+    }
+    let store_ = &store;
+    let seen = transaction(&store, |txn| async move {
+        let (first, more) = txn.peek_page::<u64>(KeyRange::prefix("p/"), 3).await?;
+        commit(
+            store_,
+            Transaction::default()
+                .put("p/3", "2")
+                .delete("p/4")
+                .put("p/5", "2"),
+        )
+        .await;
+        let rest = KeyRange::prefix("p/").after(first[2].key.as_bytes());
+        let (second, end) = txn.peek_page::<u64>(rest, 3).await?;
+        let records = first
+            .iter()
+            .chain(&second)
+            .map(|found| found.record)
+            .collect::<Vec<_>>();
+        Ok::<_, TransactionError>((records, more, end))
+    });
+    assert_eq!(seen.await.expect("there"), (vec![1; 5], true, false));
+}
+
+/// Reads that begin at the same time are of one snapshot, whoever is first.
+pub(crate) async fn reads_side_by_side_are_of_one_snapshot(store: Arc<dyn Store>) {
+    commit(&store, Transaction::default().put("a", "0").put("b", "0")).await;
+    let writer = tokio::spawn({
+        let store = store.clone();
+        async move {
+            for round in 1..=100 {
+                commit(
+                    &store,
+                    Transaction::default()
+                        .put("a", round.to_string())
+                        .put("b", round.to_string()),
+                )
+                .await;
+            }
+        }
+    });
+    for _ in 0..100 {
+        let both = transaction(&store, |txn| async move {
+            let (a, b) = futures::join!(txn.get::<u64>("a"), txn.get::<u64>("b"));
+            Ok::<_, TransactionError>((a?, b?))
+        });
+        let (a, b) = both.await.expect("there");
+        assert_eq!(a, b);
+    }
+    writer.await.expect("it does not fail");
+}
