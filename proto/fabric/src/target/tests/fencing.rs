@@ -177,6 +177,25 @@ fn a_fence_that_is_asked_for_again_waits_for_the_first_ones_losers() {
 }
 
 #[test]
+fn a_fence_after_one_that_failed_waits_for_the_losers_of_both() {
+    let (mut world, a, b) = owned();
+    let entry = world.io_entry(a, 1, write(0, 1), &pattern(1, 1), 0);
+    world.submit(a.io, entry, &pattern(1, 1));
+    let handed = world.handed.pop_front().expect("handed out");
+    assert_eq!(run(&mut world, b, register(2)), Status::SUCCESS);
+    submit(&mut world, b, acquire(AcquireAction::PreemptAndAbort, 2, 1));
+    world.persisted.clear();
+    world.persist(1, false);
+    assert_eq!(world.ended(b.io).status, Status::INTERNAL_ERROR);
+    // The table knows the loser no more, but what it has in flight has not ended.
+    submit(&mut world, b, acquire(AcquireAction::PreemptAndAbort, 2, 1));
+    world.run_backend();
+    assert!(world.replies(b.io).is_empty());
+    world.complete(handed.io, block::Status::Success);
+    assert_eq!(world.ended(b.io).status, Status::SUCCESS);
+}
+
+#[test]
 fn nothing_is_answered_before_it_is_durable_and_commands_wait_for_each_other() {
     let mut world = World::with_reservations(true);
     let (a, b) = (world.host(HOST_A, ID_A), world.host(HOST_B, ID_B));

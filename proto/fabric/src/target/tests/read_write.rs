@@ -280,6 +280,37 @@ fn without_memory_commands_wait_in_order() {
 }
 
 #[test]
+fn nobody_overtakes_who_waits_for_memory() {
+    let mut world = World::new();
+    let host = world.host(HOST_A, ID_A);
+    world.memory.limit = Some(1);
+    let entry = world.io_entry(host, 1, read(0, 1), &[], BLOCK as u32);
+    world.submit(host.io, entry, &[]);
+    // Compare needs two buffers; the read behind it would be content with the one that comes free.
+    let data = vec![0; BLOCK];
+    let compare = IoCommand::Compare(Compare { blocks: blocks(1, 1) });
+    let entry = world.io_entry(host, 1, compare, &data, 0);
+    world.submit(host.io, entry, &data);
+    let entry = world.io_entry(host, 1, read(2, 1), &[], BLOCK as u32);
+    world.submit(host.io, entry, &[]);
+    world.complete_one(0);
+    world.advance(1);
+    assert!(world.handed.is_empty(), "the first in line does not fit");
+    // There is room now, and a fresh command comes before anybody has asked again.
+    world.memory.limit = Some(4);
+    let entry = world.io_entry(host, 1, read(3, 1), &[], BLOCK as u32);
+    world.submit(host.io, entry, &[]);
+    let order: Vec<u64> = world
+        .handed
+        .iter()
+        .map(|handed| handed.request.range.start.0)
+        .collect();
+    assert_eq!(order, [1, 2, 3]);
+    world.run_backend();
+    assert_eq!(world.memory.in_use(), 0);
+}
+
+#[test]
 fn memory_that_others_hold_is_asked_for_again() {
     let mut world = World::new();
     let host = world.host(HOST_A, ID_A);
