@@ -1,12 +1,13 @@
 //! A target with a memory and a backend of its own, and hosts that speak bytes.
 
+pub(super) use super::memory::TestMemory;
 use crate::driver::{ConnectionId, Segment};
 use crate::target::{
     AnaState, HostId, IoId, NamespaceConfig, ReservationConfig, ReservationState, SubsystemConfig,
     SubsystemKey, Target, TargetConfig, TargetOutput,
 };
 use crate::tcp::framing::{Digests, End, FrameLimits, FrameReader, FrameWriter, Part, PduType};
-use block::{BLOCK_SIZE, Blocks, BufferId, BufferSlice, Memory, Operation, Request, Time};
+use block::{BLOCK_SIZE, Blocks, Memory, Operation, Request, Time};
 use nvme::command::{Connect, ConnectAttributes, PropertySet, PropertySize, SetFeatures};
 use nvme::connect::ConnectParameters;
 use nvme::feature::{FeatureIdentifier, NumberOfQueues};
@@ -28,55 +29,6 @@ pub(super) const ID_C: HostId = HostId([0xcc; 16]);
 pub(super) const BLOCK: usize = BLOCK_SIZE as usize;
 /// Blocks of every namespace here.
 pub(super) const SIZE: u64 = 1024;
-
-/// Counts references, like the engine's; gives out no more than `limit` buffers.
-#[derive(Debug, Default)]
-pub(super) struct TestMemory {
-    buffers: BTreeMap<BufferId, (Vec<u8>, u32)>,
-    next: u32,
-    pub(super) limit: Option<usize>,
-}
-
-impl TestMemory {
-    pub(super) fn in_use(&self) -> usize {
-        self.buffers.len()
-    }
-}
-
-impl Memory for TestMemory {
-    fn allocate(&mut self, length: u32) -> Option<BufferSlice> {
-        if self.limit.is_some_and(|limit| self.buffers.len() >= limit) {
-            return None;
-        }
-        self.next += 1;
-        let buffer = BufferId(self.next);
-        self.buffers.insert(buffer, (vec![0xee; length as usize], 1));
-        Some(BufferSlice {
-            buffer,
-            offset: 0,
-            length,
-        })
-    }
-    fn retain(&mut self, buffer: BufferId) {
-        self.buffers.get_mut(&buffer).expect("a lent buffer").1 += 1;
-    }
-    fn release(&mut self, buffer: BufferId) {
-        let held = self.buffers.get_mut(&buffer).expect("a lent buffer");
-        held.1 -= 1;
-        if held.1 == 0 {
-            self.buffers.remove(&buffer);
-        }
-    }
-    fn bytes(&self, slice: BufferSlice) -> &[u8] {
-        let from = slice.offset as usize;
-        &self.buffers[&slice.buffer].0[from..from + slice.length as usize]
-    }
-    fn bytes_mut(&mut self, slice: BufferSlice) -> &mut [u8] {
-        let from = slice.offset as usize;
-        let held = self.buffers.get_mut(&slice.buffer).expect("a lent buffer");
-        &mut held.0[from..from + slice.length as usize]
-    }
-}
 
 /// A PDU from the target.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,6 +19,7 @@ mod events;
 mod fencing;
 mod harness;
 mod masking;
+mod memory;
 mod orphans;
 mod read_write;
 mod stream;
