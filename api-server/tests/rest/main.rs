@@ -2,11 +2,13 @@
 //!
 //! Deliberate bugs this suite has been seen to catch, each tried by hand:
 //! - a name that is looked for and not compared (two servers, one name);
-//! - If-Match that is not looked at, or that is compared with another record's revision;
-//! - an idempotency key that is kept apart from what it made, or that forgets its request;
-//! - a volume deleted under its attachment, a pool under its volumes, a host under what it is given;
-//! - a membership request of an older epoch, a late one, one that brings a leg back by saying "formatted" again;
-//! - a join without the token, a hello with another node's.
+//! - If-Match that refuses older revisions only;
+//! - an idempotency key that forgets its answer, or its request;
+//! - a volume deleted while it is being attached, a pool deleted under its volumes;
+//! - a membership request of an older epoch, a late one, another owner's, one that brings a leg back by saying
+//!   "formatted" again, numbers that are carried over to the next epoch;
+//! - a join without the token, a hello with a guessed one;
+//! - a page that leaves out what follows it in the same chunk.
 
 mod concurrency;
 mod internal;
