@@ -73,11 +73,7 @@ impl Node {
     }
 
     fn set_fault(&mut self, disk: usize, fault: String) {
-        let known = match &self.disks[disk].state {
-            DiskState::Reading(reading) => reading.superblock.map(|superblock| superblock.disk),
-            DiskState::Faulty { disk, .. } => *disk,
-            DiskState::Ready(books) => Some(books.superblock.disk),
-        };
+        let known = self.identity(disk);
         self.disks[disk].state = DiskState::Faulty { disk: known, fault };
     }
 
@@ -114,10 +110,10 @@ impl Node {
         copies: [Result<Superblock, String>; 2],
         memory: &mut dyn Memory,
     ) {
-        let others: Vec<DiskId> = self.known_disks();
         let given = &self.disks[disk].given;
-        match choose(copies, self.options.node, given.size_bytes, &others) {
+        match choose(copies, self.options.node, given.size_bytes) {
             Err(fault) => self.set_fault(disk, fault),
+            Ok(chosen) if self.fault_copies(disk, chosen.superblock.disk) => {}
             Ok(chosen) => {
                 let reading = self.reading(disk).expect("a disk is judged while it is read");
                 reading.superblock = Some(chosen.superblock);
@@ -129,13 +125,33 @@ impl Node {
         }
     }
 
-    fn known_disks(&self) -> Vec<DiskId> {
-        let known = self.disks.iter().filter_map(|disk| match &disk.state {
+    /// Of two disks with one identity at least one is a copy, and old: neither is used. True if there is another.
+    fn fault_copies(&mut self, disk: usize, identity: DiskId) -> bool {
+        let fault =
+            format!("two disks say that they are disk {identity}: remove the copy and restart the disk node");
+        let same = |other: &usize| *other != disk && self.identity(*other) == Some(identity);
+        let others: Vec<usize> = (0..self.disks.len()).filter(same).collect();
+        for other in &others {
+            match self.books(*other) {
+                Some(books) => books.fault = Some(fault.clone()),
+                None => self.set_fault(*other, fault.clone()),
+            }
+        }
+        if !others.is_empty() {
+            self.disks[disk].state = DiskState::Faulty {
+                disk: Some(identity),
+                fault,
+            };
+        }
+        !others.is_empty()
+    }
+
+    fn identity(&self, disk: usize) -> Option<DiskId> {
+        match &self.disks[disk].state {
             DiskState::Reading(reading) => reading.superblock.map(|superblock| superblock.disk),
             DiskState::Ready(books) => Some(books.superblock.disk),
-            DiskState::Faulty { .. } => None,
-        });
-        known.collect()
+            DiskState::Faulty { disk, .. } => *disk,
+        }
     }
 
     /// The copies one after the other, so that one of them is whole at any moment.
@@ -165,6 +181,9 @@ impl Node {
         memory: &mut dyn Memory,
     ) {
         memory.release(buffer.buffer);
+        if self.reading(disk).is_none() {
+            return;
+        }
         match (result, copy) {
             (Ok(()), 0) => self.read_slots(disk, memory),
             (Ok(()), _) => self.write_superblock(disk, 0, memory),
@@ -251,7 +270,6 @@ fn choose(
     copies: [Result<Superblock, String>; 2],
     node: DiskNodeId,
     size_bytes: u64,
-    others: &[DiskId],
 ) -> Result<Chosen, String> {
     // Of two good copies the one with an owner: the other was not reached when the disk was adopted.
     let good = |owned: bool| {
@@ -276,12 +294,6 @@ fn choose(
     }
     if copies.iter().flatten().any(|copy| copy.disk != found.disk) {
         return Err("its superblocks name two different disks: format it anew with --force".to_owned());
-    }
-    if others.contains(&found.disk) {
-        return Err(format!(
-            "it is a copy of disk {}, which this node has already: remove one of them",
-            found.disk
-        ));
     }
     if found.needed_bytes().is_none_or(|needed| needed > size_bytes) {
         return Err(format!(

@@ -332,12 +332,15 @@ impl Node {
         let Some(disk) = self.disk_of(wanted) else { return };
         let Some(books) = self.books(disk) else { return };
         let extent_bytes = books.superblock.extent_bytes;
+        let faulty = books.fault.is_some();
         let Some(leg) = books.legs.get_mut(&wanted.leg) else {
             return;
         };
         let hosts: BTreeSet<String> = wanted.hosts.iter().map(|host| host.0.clone()).collect();
         let agrees = leg.record.nsid == wanted.nsid && leg.record.extents() == wanted.extents;
-        if leg.phase != Phase::Ready || !agrees || leg.exported.as_ref() == Some(&hosts) {
+        // Legs of a disk that went bad stay visible to those who may see them, and no new ones appear.
+        let withheld = faulty && leg.exported.is_none();
+        if leg.phase != Phase::Ready || !agrees || withheld || leg.exported.as_ref() == Some(&hosts) {
             return;
         }
         leg.exported = Some(hosts.clone());

@@ -346,5 +346,4 @@ impl Machine for Node {
 }
 
 #[cfg(test)]
-#[path = "node_tests.rs"]
 mod tests;

@@ -74,13 +74,11 @@ impl Node {
         let namesake = self.legs_all().find(|(_, leg)| leg.record.nsid == wanted.nsid);
         let reason = match namesake {
             _ if wanted.extents == 0 || wanted.nsid == 0 => "its configuration makes no sense".to_owned(),
+            _ if self.legs_all().any(|(name, _)| *name == wanted.leg) => "it lies on another disk".to_owned(),
             Some((_, leg)) if matches!(leg.phase, Phase::Leaving | Phase::Dropped(_)) => {
                 return waiting(wanted);
             }
             Some((other, _)) => format!("leg {other} has its namespace identifier {}", wanted.nsid),
-            None if self.legs_all().any(|(name, _)| *name == wanted.leg) => {
-                "it lies on another disk".to_owned()
-            }
             None if leaving => return waiting(wanted),
             None if free < wanted.extents => format!(
                 "no space: it needs {} extents, and {free} of the disk's {extents} are free; delete legs, or choose another disk",
