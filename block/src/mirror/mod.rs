@@ -544,11 +544,7 @@ impl Mirror {
 
     /// Answers everything that waits.
     fn end_all(&mut self, status: Status) {
-        let waiting = self
-            .modifies
-            .take_unanswered()
-            .into_iter()
-            .chain(self.reads.take_all());
+        let waiting = self.modifies.take_all().into_iter().chain(self.reads.take_all());
         let held = self.held.take_all();
         for id in waiting.chain(held) {
             self.outputs.push_back(MirrorOutput::Complete { id, status });

@@ -2,7 +2,7 @@
 //! them (R3, R12).
 //!
 //! ```text
-//! Queued ──lock──► Marking ──bits durable──► Sent ──► acknowledged ──► gone
+//! Queued ──lock──► Marking ──bits durable──► Sent ──► acknowledged
 //!   (R11)            (R6)                   │  ▲
 //!                                            ▼  │ a leg is back
 //!                                           Stalled
@@ -44,7 +44,6 @@ struct Modify {
     /// What the only leg in sync said.
     error: Option<Status>,
     locked: bool,
-    answered: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,11 +99,10 @@ impl Modifies {
         }
         self.unsettled = true;
     }
-    /// Forgets everything; returns what was not answered.
-    pub(super) fn take_unanswered(&mut self) -> Vec<RequestId> {
+    /// Forgets everything.
+    pub(super) fn take_all(&mut self) -> Vec<RequestId> {
         let all = core::mem::take(&mut self.all);
-        let unanswered = all.into_values().filter(|modify| !modify.answered);
-        unanswered.map(|modify| modify.id).collect()
+        all.into_values().map(|modify| modify.id).collect()
     }
 }
 
@@ -130,7 +128,6 @@ impl Mirror {
             succeeded: LegSet::EMPTY,
             error: None,
             locked: false,
-            answered: false,
         };
         self.modifies.all.insert(number, modify);
         if operation == Operation::Flush {
@@ -226,20 +223,17 @@ impl Mirror {
         let missing = must_have
             .intersection(modify.accountable)
             .without(modify.succeeded);
-        if !modify.answered && missing.is_empty() && !modify.succeeded.is_empty() {
-            modify.answered = true;
-            let id = modify.id;
-            self.complete(id, Status::Success);
-        }
-        let modify = &self.modifies.all[&number];
-        let (answered, error, in_sync) = (modify.answered, modify.error, self.legs.in_sync());
+        // Not before every leg that it was sent to has ended it, also one that does not count: what is in the buffer may
+        // change from then on.
         if !modify.pending.is_empty() {
             return;
         }
+        let (id, error, succeeded) = (modify.id, modify.error, !modify.succeeded.is_empty());
         self.again = true;
-        if answered {
+        if missing.is_empty() && succeeded {
             self.finish_modify(number);
-        } else if missing.intersection(in_sync).is_empty() {
+            self.complete(id, Status::Success);
+        } else if missing.intersection(self.legs.in_sync()).is_empty() {
             // Those that miss it are leaving: the store decides.
         } else if let Some(error) = error {
             self.abandon_modify(number, error);
@@ -269,7 +263,6 @@ impl Mirror {
     /// It ends without success: nobody knows where it arrived, and legs may differ there.
     fn abandon_modify(&mut self, number: u64, status: Status) {
         let modify = self.modifies.all.get_mut(&number).expect("it is ours");
-        modify.answered = true;
         let (id, state, regions) = (modify.id, modify.state, modify.regions.clone());
         if state == State::Queued {
             let granted = self.locks.withdraw(Holder::Modify(number));

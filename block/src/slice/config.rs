@@ -88,9 +88,11 @@ pub enum SliceOutput {
         /// Why, and what to do.
         reason: String,
     },
-    /// Everything is drained and the legs are clean as far as they can be; nothing more is sent to them.
+    /// Everything is drained and the legs are clean as far as they can be; nothing more is sent to them. A probe may still be
+    /// in flight: its end must be said.
     Closed,
-    /// A newer owner is known (R2): every request ends `StaleEpoch`, nothing more is sent to any leg.
+    /// A newer owner is known (R2): every request ends `StaleEpoch`, nothing more is sent to any leg. How the requests end
+    /// that are in flight there must still be said (or that the legs are lost), for their buffers.
     Fenced,
 }
 

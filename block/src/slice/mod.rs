@@ -39,6 +39,8 @@ pub struct Slice {
     pool: Option<Pool>,
     /// The pool is being formatted, or has been and that is being recorded.
     formatting: bool,
+    /// Fenced, and the pool has been told to end.
+    pool_ends: bool,
     /// Requests from above that have not ended.
     requests: BTreeSet<RequestId>,
     /// Verbs that have not ended, by volume: one at a time.
@@ -83,6 +85,7 @@ impl Slice {
             legs,
             pool: None,
             formatting: !config.formatted,
+            pool_ends: false,
             requests: BTreeSet::new(),
             verbs: BTreeMap::new(),
             memberships: BTreeMap::new(),

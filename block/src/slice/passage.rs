@@ -8,7 +8,17 @@ use crate::{Memory, RequestId, Status, SubRequestId};
 
 impl Slice {
     pub(super) fn pass_on(&mut self, memory: &mut dyn Memory) {
-        while self.pass_up(memory) || self.pass_down(memory) {}
+        while self.pass_up(memory) || self.pass_down(memory) || self.end_pool(memory) {}
+    }
+
+    /// A fenced pool has nothing more to do but to give its buffers back. Returns whether that is new to it.
+    fn end_pool(&mut self, memory: &mut dyn Memory) -> bool {
+        let ends = self.state == SliceState::Fenced && !self.pool_ends;
+        if let Some(pool) = self.pool.as_mut().filter(|_| ends) {
+            self.pool_ends = true;
+            pool.close(self.now, memory);
+        }
+        ends && self.pool_ends
     }
 
     /// From the groups upwards. Returns whether there was anything.
@@ -106,7 +116,6 @@ impl Slice {
                 self.fence();
             }
             PoolOutput::FormatFailed { reason } | PoolOutput::OpenFailed { reason } => {
-                self.pool = None;
                 if self.state == SliceState::Closing {
                     self.close_groups(memory);
                 } else {
