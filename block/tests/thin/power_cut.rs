@@ -120,3 +120,30 @@ fn a_cut_after_a_kill_loses_nothing() {
         }
     }
 }
+
+/// Before the first journal block of one opening is whole, the next cut comes: leftovers of several attempts at the same
+/// block lie over each other.
+#[test]
+fn cuts_in_quick_succession_leave_the_old_or_the_new() {
+    for seed in 0..60 {
+        let plot = Plot {
+            operations: 0,
+            together: 5,
+            volumes: 3,
+            faults: 0,
+        };
+        let mut story = Story::new(seed, plot, small_config());
+        let mut rng = Rng(seed << 8);
+        for _ in 0..30 {
+            story.go_on(6);
+            for _ in 0..rng.below(16) {
+                story.step();
+            }
+            story.world.spill();
+            story.world.disk.cut(|_| rng.one_in(2));
+            story.crash(true);
+        }
+        story.run();
+        story.rest();
+    }
+}

@@ -333,9 +333,11 @@ impl World {
         }
     }
 
-    fn perform(&mut self, below: &Below) {
+    fn perform(&mut self, below: &Below, heeds_durable: bool) {
         let durable = match below.request.operation {
-            Operation::Write { durable, .. } | Operation::WriteZeroes { durable, .. } => durable,
+            Operation::Write { durable, .. } | Operation::WriteZeroes { durable, .. } => {
+                durable && heeds_durable
+            }
             Operation::Read { .. } | Operation::Flush | Operation::Deallocate => false,
         };
         let sectors = self.sectors(&below.request);
@@ -344,7 +346,7 @@ impl World {
             platter.write_sector(sector, &bytes, durable);
         }
         match below.request.operation {
-            Operation::Flush => platter.flush(),
+            Operation::Flush if heeds_durable => platter.flush(),
             Operation::Read { buffer } => {
                 let start = below.request.range.start.0 as usize * BLOCK_SIZE as usize;
                 let bytes = &platter.current[start..][..buffer.length as usize];
@@ -357,7 +359,7 @@ impl World {
     /// The disk answers one request, having done it.
     pub(crate) fn execute(&mut self, index: usize) {
         let below = self.queue.remove(index);
-        self.perform(&below);
+        self.perform(&below, true);
         self.answer(below, Status::Success);
     }
 
@@ -420,11 +422,12 @@ impl World {
         }
     }
 
-    /// Kills the process: each request in flight is done wholly or not at all, and the cache stays.
+    /// Kills the process: each request in flight is done wholly or not at all, and the cache stays. What was to be durable
+    /// was not answered, so it may still be in the cache.
     pub(crate) fn kill(&mut self, mut done: impl FnMut() -> bool) {
         for below in std::mem::take(&mut self.queue) {
             if done() {
-                self.perform(&below);
+                self.perform(&below, false);
             }
         }
     }
