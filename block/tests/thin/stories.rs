@@ -638,6 +638,12 @@ fn random_stories_with_faults_agree_with_the_oracle() {
         story.plot.faults = 0;
         story.world.settle();
         story.collect();
+        let mapped: u64 = story.world.pool.volumes().iter().map(|known| known.mapped).sum();
+        assert_eq!(
+            story.world.pool.usage().used,
+            mapped,
+            "an extent stays set aside for nobody"
+        );
         story.crash(false);
         story.rest();
     }
