@@ -1,1 +1,50 @@
-fn main() {}
+//! `trestle`: client verbs, every daemon, and the demo.
+
+mod arguments;
+mod client;
+mod daemon;
+mod demo;
+mod size;
+
+use arguments::{Arguments, Command};
+use clap::{CommandFactory, Parser};
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_env("TRESTLE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    match run(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("trestle: {error:#}");
+            ExitCode::from(client::exit_code(&error))
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    match arguments.command {
+        Command::ControlPlane(options) => daemon::control_plane(options),
+        Command::ApiServer(options) => daemon::api_server(options),
+        Command::Worker(options) => daemon::worker(options),
+        Command::DiskNode(options) => daemon::disk_node(options),
+        Command::ControllerNode(options) => daemon::controller_node(options),
+        Command::Disk(verb) => daemon::disk(verb),
+        Command::Demo(options) => demo::run(options),
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Arguments::command(),
+                "trestle",
+                &mut std::io::stdout(),
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Client(verb) => client::run(&arguments.client, verb),
+    }
+}

@@ -1,1 +1,23 @@
-//! Stub: replaced by its first slice.
+//! A controller node: owner of, or standby for, slices of pools, which it shows to hosts as NVMe namespaces.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`node`] | the machine: carries messages between the parts |
+//! | `pool` | one pool here: grant, slice, fenced legs, ANA |
+//! | `fence` | the conversation that fences one leg (R2) |
+//! | `paths` | associations with disk nodes |
+//! | `exports` | subsystems and namespaces as shown to hosts |
+//! | `volumes` | which volumes the map is to gain, lose or enlarge |
+//! | [`serve`] | the machine on a reactor, and the node as its agent sees it |
+//!
+//! What this crate deliberately is not: it decides no ownership (configurations do), allocates no space on disks, and knows no
+//! store.
+#![forbid(unsafe_code)]
+
+mod exports;
+mod fence;
+pub mod node;
+mod paths;
+mod pool;
+pub mod serve;
+mod volumes;

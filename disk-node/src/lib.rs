@@ -18,6 +18,6 @@ pub mod formatting;
 pub mod node;
 pub mod serve;
 
-pub use config::{DiskNodeOptions, DiskOption, ParseDiskOption};
+pub use config::{DiskNodeOptions, DiskOption, ParseDiskOption, WantedBackend};
 pub use formatting::{FormatDisk, FormatOptions, format_disk};
 pub use serve::{DiskNode, StartDiskNode, start};

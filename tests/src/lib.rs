@@ -1,3 +1,8 @@
-//! What proves the rest: the house's own rules (`tests/tidy.rs`), whole processes (`tests/process.rs`), and a stock Linux
-//! host (`linux-host/`).
+//! What proves the rest: the house's own rules (`tests/tidy.rs`), production machines in a simulated [`world`], whole processes
+//! (`tests/process.rs`), and a stock Linux host (`linux-host/`).
 #![forbid(unsafe_code)]
+
+pub mod fabric;
+pub mod history;
+pub mod keeper;
+pub mod world;

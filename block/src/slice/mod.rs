@@ -145,7 +145,7 @@ impl Slice {
                     self.start_pool(memory);
                 }
             }
-            Some(None) => self.fence(),
+            Some(None) => self.end_fenced(),
         }
         self.pass_on(memory);
     }
@@ -203,6 +203,14 @@ impl Slice {
         self.verb(now, id, volume, memory, |pool, memory| {
             pool.resize_volume(now, volume, size, memory)
         });
+    }
+
+    /// A newer epoch is known from elsewhere: as if a leg had answered `StaleEpoch`. Every request ends so; answers
+    /// [`SliceOutput::Fenced`].
+    pub fn fence(&mut self, now: Time, memory: &mut dyn Memory) {
+        self.now = now;
+        self.end_fenced();
+        self.pass_on(memory);
     }
 
     /// Ends the slice in order: new requests end `Unavailable`, those in flight are finished, the bitmap is cleared.
@@ -348,7 +356,7 @@ impl Slice {
     }
 
     /// A newer owner is known: no group sends anything any more. What the pool still waits for, the groups end now.
-    fn fence(&mut self) {
+    fn end_fenced(&mut self) {
         if self.state == SliceState::Fenced {
             return;
         }

@@ -83,7 +83,7 @@ impl Slice {
             }
             MirrorOutput::OpenFailed { reason } => self.fail(format!("group {group}: {reason}")),
             MirrorOutput::Closed => self.group_closed(),
-            MirrorOutput::Fenced => self.fence(),
+            MirrorOutput::Fenced => self.end_fenced(),
         }
     }
 
@@ -113,7 +113,7 @@ impl Slice {
             | PoolOutput::OpenFailed {
                 reason: Failure::Fenced,
             } => {
-                self.fence();
+                self.end_fenced();
             }
             PoolOutput::FormatFailed { reason } | PoolOutput::OpenFailed { reason } => {
                 if self.state == SliceState::Closing {

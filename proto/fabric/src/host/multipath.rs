@@ -134,6 +134,19 @@ pub struct PathStatus {
     pub namespaces: Vec<(VolumeId, AnaState)>,
 }
 
+impl PathStatus {
+    /// Whether commands can be sent over it.
+    pub fn is_live(&self) -> bool {
+        self.state == PathState::Live
+    }
+
+    /// Whether it is live and serves the volume: its ANA state there is optimized or non-optimized.
+    pub fn serves(&self, volume: VolumeId) -> bool {
+        let served = |state: AnaState| matches!(state, AnaState::Optimized | AnaState::NonOptimized);
+        self.is_live() && self.namespaces.iter().any(|(other, state)| *other == volume && served(*state))
+    }
+}
+
 /// A namespace, whatever the path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VolumeStatus {

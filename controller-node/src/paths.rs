@@ -1,0 +1,421 @@
+//! The ways to disk nodes: one association for each, shared by every leg there, connected for owners and standbys alike.
+//!
+//! What it deliberately is not: it knows no slices; what a command is for is carried along as a [`Ticket`] and comes back with
+//! the answer.
+//!
+//! Invariants:
+//! * a command that was taken comes back exactly once while its association lives; when that is lost, everything in flight there
+//!   is forgotten first and `Down` is said then;
+//! * the host identifier is this start's incarnation: what an earlier start had in flight is fenced like anybody else's (R2).
+
+use crate::fence::Registrant;
+use crate::pool::{LegAddress, Purpose};
+use block::{Memory, Status, Time};
+use cluster::{DiskNodeId, Incarnation, PoolId};
+use fabric::driver::{CloseReason, ConnectionId, Segment};
+use fabric::host::{
+    Association, AssociationConfig, AssociationEvent, AssociationOutput, Command, ConnectionIdRanges,
+    ConnectionIds, Tag,
+};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+/// Whose a command is, and what for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    /// Whose.
+    pub(crate) pool: PoolId,
+    /// What for.
+    pub(crate) purpose: Purpose,
+}
+
+/// Where a disk node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DiskNodeAddress {
+    /// Its NVMe/TCP address.
+    pub(crate) address: SocketAddr,
+    /// Its subsystem.
+    pub(crate) subsystem_nqn: String,
+}
+
+/// What the paths say, in order.
+#[derive(Debug)]
+pub(crate) enum PathsOutput {
+    /// For the driver.
+    Connect {
+        connection: ConnectionId,
+        address: SocketAddr,
+    },
+    /// For the driver.
+    Send {
+        connection: ConnectionId,
+        segment: Segment,
+    },
+    /// For the driver.
+    Close { connection: ConnectionId, abort: bool },
+    /// A disk node answers.
+    Up(DiskNodeId),
+    /// It does not any more.
+    Down(DiskNodeId),
+    /// A command ended.
+    Completed {
+        ticket: Ticket,
+        status: Result<(), Failure>,
+    },
+    /// A reservation report succeeded.
+    Reported {
+        ticket: Ticket,
+        registrants: Vec<Registrant>,
+    },
+}
+
+/// How a command on a leg failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// Reservation conflict.
+    Conflict,
+    /// The media.
+    Media,
+    /// Everything else: the path, or a leg that does not behave.
+    Other,
+}
+
+impl Failure {
+    /// As the block layers say it.
+    pub(crate) fn status(self) -> Status {
+        match self {
+            Failure::Conflict => Status::StaleEpoch,
+            Failure::Media => Status::MediaError,
+            Failure::Other => Status::Unavailable,
+        }
+    }
+}
+
+struct Path {
+    address: DiskNodeAddress,
+    association: Association,
+    told_up: bool,
+}
+
+/// The ways to all disk nodes that some pool of this node needs.
+pub(crate) struct Paths {
+    host_nqn: String,
+    host_id: [u8; 16],
+    ranges: ConnectionIdRanges,
+    by_range: BTreeMap<u32, DiskNodeId>,
+    paths: BTreeMap<DiskNodeId, Path>,
+    /// Shutting down; kept until they have said so.
+    leaving: BTreeMap<u32, Association>,
+    tickets: BTreeMap<Tag, (DiskNodeId, Ticket)>,
+    next_tag: u64,
+    outputs: VecDeque<PathsOutput>,
+}
+
+impl Paths {
+    /// No paths yet.
+    pub(crate) fn new(host_nqn: String, incarnation: Incarnation) -> Paths {
+        Paths {
+            host_nqn,
+            host_id: *incarnation.0.as_bytes(),
+            ranges: ConnectionIdRanges::new(),
+            by_range: BTreeMap::new(),
+            paths: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            tickets: BTreeMap::new(),
+            next_tag: 0,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Connects to the disk nodes wanted, lets go of others.
+    pub(crate) fn apply(
+        &mut self,
+        now: Time,
+        wanted: &BTreeMap<DiskNodeId, DiskNodeAddress>,
+        memory: &mut dyn Memory,
+    ) {
+        let gone: Vec<DiskNodeId> = self
+            .paths
+            .iter()
+            .filter(|(node, path)| wanted.get(node) != Some(&path.address))
+            .map(|(node, _)| *node)
+            .collect();
+        for node in gone {
+            self.leave(now, node, memory);
+        }
+        for (node, address) in wanted {
+            if !self.paths.contains_key(node) {
+                self.connect(now, *node, address.clone());
+            }
+        }
+    }
+
+    fn connect(&mut self, now: Time, node: DiskNodeId, address: DiskNodeAddress) {
+        let ids = self.ranges.take();
+        self.by_range.insert(ids.range(), node);
+        let config = AssociationConfig::new(
+            &self.host_nqn,
+            self.host_id,
+            &address.subsystem_nqn,
+            address.address,
+        );
+        let mut association = Association::new(config, ids);
+        association.connect(now);
+        self.paths.insert(
+            node,
+            Path {
+                address,
+                association,
+                told_up: false,
+            },
+        );
+        self.drain(node);
+    }
+
+    fn leave(&mut self, now: Time, node: DiskNodeId, memory: &mut dyn Memory) {
+        let Some(path) = self.paths.get_mut(&node) else {
+            return;
+        };
+        path.association.disconnect(now, memory);
+        self.drain(node);
+        let path = self.paths.remove(&node).expect("it was there");
+        if path.told_up {
+            self.down(node);
+        }
+        self.leaving.insert(path.association.range(), path.association);
+        self.drain_leaving();
+    }
+
+    /// Whether the disk node answers now.
+    pub(crate) fn is_up(&self, node: DiskNodeId) -> bool {
+        self.paths.get(&node).is_some_and(|path| path.told_up)
+    }
+
+    /// Sends a command to a leg. One that cannot be sent is forgotten: the path is down, or about to be said to be.
+    pub(crate) fn submit(
+        &mut self,
+        now: Time,
+        leg: LegAddress,
+        ticket: Ticket,
+        command: Command,
+        memory: &mut dyn Memory,
+    ) {
+        let tag = Tag(self.next_tag);
+        let Some(path) = self.paths.get_mut(&leg.disk_node) else {
+            return;
+        };
+        if path
+            .association
+            .submit(now, leg.nsid, tag, command, memory)
+            .is_ok()
+        {
+            self.next_tag += 1;
+            let kept = self.tickets.insert(tag, (leg.disk_node, ticket));
+            assert!(kept.is_none(), "tags count up");
+        }
+        self.drain(leg.disk_node);
+    }
+
+    /// Breaks the connection to a disk node that leaves commands unanswered, and connects anew.
+    pub(crate) fn suspect(&mut self, now: Time, node: DiskNodeId, memory: &mut dyn Memory) {
+        let Some(path) = self.paths.get_mut(&node) else {
+            return;
+        };
+        path.association.disconnect(now, memory);
+        path.association.connect(now);
+        let was_up = std::mem::take(&mut path.told_up);
+        self.drain(node);
+        if was_up {
+            self.down(node);
+        }
+    }
+
+    /// A connection of ours is open.
+    pub(crate) fn connected(&mut self, now: Time, connection: ConnectionId, memory: &mut dyn Memory) {
+        self.with(connection, memory, |association, memory| {
+            association.handle_connected(now, connection, memory)
+        });
+    }
+
+    /// Bytes came in.
+    pub(crate) fn received(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        bytes: &[u8],
+        memory: &mut dyn Memory,
+    ) {
+        self.with(connection, memory, |association, memory| {
+            association.handle_received(now, connection, bytes, memory);
+        });
+    }
+
+    /// A connection is no more.
+    pub(crate) fn closed(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        reason: CloseReason,
+        memory: &mut dyn Memory,
+    ) {
+        self.with(connection, memory, |association, memory| {
+            association.handle_closed(now, connection, reason, memory);
+        });
+    }
+
+    fn with(
+        &mut self,
+        connection: ConnectionId,
+        memory: &mut dyn Memory,
+        tell: impl FnOnce(&mut Association, &mut dyn Memory),
+    ) {
+        let range = ConnectionIds::range_of(connection).expect("a connection that we opened");
+        if let Some(association) = self.leaving.get_mut(&range) {
+            tell(association, memory);
+            self.drain_leaving();
+        } else if let Some(node) = self.by_range.get(&range).copied() {
+            if let Some(path) = self
+                .paths
+                .get_mut(&node)
+                .filter(|path| path.association.range() == range)
+            {
+                tell(&mut path.association, memory);
+                self.drain(node);
+            }
+        }
+    }
+
+    /// Time has come.
+    pub(crate) fn handle_timeout(&mut self, now: Time, memory: &mut dyn Memory) {
+        let due = |association: &Association| association.next_timeout().is_some_and(|due| due <= now);
+        let nodes: Vec<DiskNodeId> = self
+            .paths
+            .iter()
+            .filter(|(_, path)| due(&path.association))
+            .map(|(node, _)| *node)
+            .collect();
+        for node in nodes {
+            let path = self.paths.get_mut(&node).expect("listed just now");
+            path.association.handle_timeout(now, memory);
+            self.drain(node);
+        }
+        for association in self.leaving.values_mut().filter(|association| due(association)) {
+            association.handle_timeout(now, memory);
+        }
+        self.drain_leaving();
+    }
+
+    /// When time has come.
+    pub(crate) fn next_timeout(&self) -> Option<Time> {
+        let here = self
+            .paths
+            .values()
+            .filter_map(|path| path.association.next_timeout());
+        let leaving = self.leaving.values().filter_map(Association::next_timeout);
+        here.chain(leaving).min()
+    }
+
+    /// The next thing to do, in order.
+    pub(crate) fn poll_output(&mut self) -> Option<PathsOutput> {
+        self.outputs.pop_front()
+    }
+
+    fn drain(&mut self, node: DiskNodeId) {
+        while let Some(path) = self.paths.get_mut(&node) {
+            match path.association.poll_output() {
+                None => return,
+                Some(AssociationOutput::Event(event)) => self.handle_event(node, event),
+                Some(other) => self.outputs.push_back(for_driver(other)),
+            }
+        }
+    }
+
+    fn handle_event(&mut self, node: DiskNodeId, event: AssociationEvent) {
+        let path = self
+            .paths
+            .get_mut(&node)
+            .expect("only a path that is there speaks");
+        let ready = path.association.is_ready();
+        match event {
+            AssociationEvent::Ready { .. } => {
+                path.told_up = true;
+                self.outputs.push_back(PathsOutput::Up(node));
+            }
+            AssociationEvent::Lost { .. } => {
+                if std::mem::take(&mut path.told_up) {
+                    self.down(node);
+                }
+            }
+            AssociationEvent::Completed { tag, result } => {
+                let ticket = self.tickets.remove(&tag);
+                // What ends because the association was lost is not told: `Down` says it for all.
+                if let Some((_, ticket)) = ticket.filter(|_| ready) {
+                    let status = result.map(drop).map_err(failure);
+                    self.outputs.push_back(PathsOutput::Completed { ticket, status });
+                }
+            }
+            AssociationEvent::ReservationStatus { tag, result } => {
+                if let Some((_, ticket)) = self.tickets.remove(&tag).filter(|_| ready) {
+                    self.outputs.push_back(reported(ticket, result));
+                }
+            }
+            AssociationEvent::NamespacesRead | AssociationEvent::DiscoveryLog { .. } => {}
+        }
+    }
+
+    fn down(&mut self, node: DiskNodeId) {
+        self.tickets.retain(|_, (other, _)| *other != node);
+        self.outputs.push_back(PathsOutput::Down(node));
+    }
+
+    fn drain_leaving(&mut self) {
+        let outputs = &mut self.outputs;
+        self.leaving.retain(|_, association| {
+            while let Some(output) = association.poll_output() {
+                if !matches!(output, AssociationOutput::Event(_)) {
+                    outputs.push_back(for_driver(output));
+                }
+            }
+            association.next_timeout().is_some()
+        });
+    }
+}
+
+fn for_driver(output: AssociationOutput) -> PathsOutput {
+    match output {
+        AssociationOutput::Connect { connection, address } => PathsOutput::Connect { connection, address },
+        AssociationOutput::Send { connection, segment } => PathsOutput::Send { connection, segment },
+        AssociationOutput::Close { connection, abort } => PathsOutput::Close { connection, abort },
+        AssociationOutput::Event(_) => panic!("events are the owner's"),
+    }
+}
+
+fn failure(status: nvme::Status) -> Failure {
+    use nvme::status::StatusCodeType;
+    if status.is(nvme::Status::RESERVATION_CONFLICT) {
+        Failure::Conflict
+    } else if status.code_type == StatusCodeType::MediaAndDataIntegrity {
+        Failure::Media
+    } else {
+        Failure::Other
+    }
+}
+
+fn reported(ticket: Ticket, result: Result<nvme::reservation::Report, nvme::Status>) -> PathsOutput {
+    match result {
+        Err(status) => PathsOutput::Completed {
+            ticket,
+            status: Err(failure(status)),
+        },
+        Ok(report) => {
+            let registrants = report.registrants.iter().map(|registrant| Registrant {
+                key: registrant.key.0,
+                holds: registrant.holds_reservation,
+            });
+            PathsOutput::Reported {
+                ticket,
+                registrants: registrants.collect(),
+            }
+        }
+    }
+}

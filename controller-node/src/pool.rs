@@ -1,0 +1,698 @@
+//! One pool on this node: what it is here (owner or standby), the slice if this node owns it, and what its subsystem shows.
+//!
+//! The pool decides nothing about ownership: its configuration does. It opens a slice only for a grant to this very start of the
+//! process, attaches a leg only when it is fenced, and shows its volumes as optimized only while the slice serves (R7).
+//!
+//! What it deliberately is not: it knows no connections; legs are named, and `node` knows the way.
+//!
+//! Invariants:
+//! * at most one slice is open, and no second one is built before the first has ended;
+//! * optimized is said after the slice has said `Opened`, and taken back before the slice is asked to close;
+//! * a volume is created in the map only while the configuration says that the map need not know it yet (R9).
+
+use crate::fence::{Ended, Fence, Next, Registrant};
+use crate::volumes::{Verb, Volumes};
+use block::slice::{
+    GroupConfig, LegConfig, MembershipChange, MembershipOutcome, Slice, SliceConfig, SliceOutput, SliceState,
+};
+use block::{Blocks, Memory, Request, RequestId, Status, SubRequestId, Time, Tuning};
+use cluster::node_config::{PoolConfig, Role};
+use cluster::status::{GroupLegStatus, GroupStatus, SliceStatus, VolumeStatus};
+use cluster::{DiskNodeId, Epoch, GroupId, Incarnation, LegId, PoolId, VolumeId};
+use fabric::host::Command;
+use fabric::target::AnaState;
+use std::collections::{BTreeMap, VecDeque};
+use uuid::Uuid;
+
+/// What a command on a leg is for; comes back with its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The slice asked.
+    Slice(Epoch, SubRequestId),
+    /// The leg is being fenced.
+    Fence(Epoch, LegId),
+}
+
+/// Where a leg is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LegAddress {
+    /// On which disk node.
+    pub(crate) disk_node: DiskNodeId,
+    /// Its namespace there.
+    pub(crate) nsid: u32,
+}
+
+/// What a pool wants of its node; taken in order.
+#[derive(Debug)]
+pub(crate) enum PoolOutput {
+    /// Send a command to a leg.
+    Leg {
+        leg: LegAddress,
+        purpose: Purpose,
+        command: Command,
+    },
+    /// Break the connection to a disk node that leaves requests unanswered.
+    Suspect { disk_node: DiskNodeId },
+    /// A host's request, or a volume verb, ended.
+    Complete { request: RequestId, status: Status },
+    /// Have this recorded by the store.
+    Membership {
+        request: u64,
+        epoch: Epoch,
+        change: MembershipChange,
+    },
+    /// What hosts see of the slice's ANA group.
+    Ana(AnaState),
+    /// The volumes shown may have changed.
+    VolumesChanged,
+}
+
+/// A leg of the open slice.
+#[derive(Debug)]
+struct Leg {
+    address: LegAddress,
+    path_up: bool,
+    fence: Option<Fence>,
+    attached: bool,
+    refused: Option<String>,
+}
+
+/// The slice, while this node owns it.
+struct Owned {
+    epoch: Epoch,
+    slice: Slice,
+    legs: BTreeMap<LegId, Leg>,
+    closing: bool,
+}
+
+/// A pool on this node.
+pub(crate) struct Pool {
+    id: PoolId,
+    incarnation: Incarnation,
+    config: PoolConfig,
+    owned: Option<Owned>,
+    /// The epoch that ended here, and why, for people and so that it is not opened again.
+    ended: Option<(Epoch, String)>,
+    volumes: Volumes,
+    /// Volumes that the map was seen to know, while it was open here: hosts may know them too.
+    known: BTreeMap<VolumeId, Blocks>,
+    tuning: Tuning,
+    outputs: VecDeque<PoolOutput>,
+}
+
+impl Pool {
+    /// A pool this node has just been told of; `apply` follows.
+    pub(crate) fn new(id: PoolId, incarnation: Incarnation, config: PoolConfig, tuning: Tuning) -> Pool {
+        let volumes = Volumes::default();
+        Pool {
+            id,
+            incarnation,
+            config,
+            owned: None,
+            ended: None,
+            volumes,
+            known: BTreeMap::new(),
+            tuning,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Converges to a configuration. `up` tells which disk nodes answer now.
+    pub(crate) fn apply(
+        &mut self,
+        now: Time,
+        config: PoolConfig,
+        up: &dyn Fn(DiskNodeId) -> bool,
+        memory: &mut dyn Memory,
+    ) {
+        self.config = config;
+        match self.grant() {
+            None => self.step_down(now, memory),
+            Some(epoch) => self.take(now, epoch, up, memory),
+        }
+        self.converge_volumes(now, memory);
+        self.drain(now, memory);
+        self.outputs.push_back(PoolOutput::VolumesChanged);
+    }
+
+    /// The epoch granted to this start of the process, if any.
+    fn grant(&self) -> Option<Epoch> {
+        match self.config.slices.first()?.role {
+            Role::Owner { epoch, incarnation } if incarnation == self.incarnation => Some(epoch),
+            _ => None,
+        }
+    }
+
+    /// The pool is to leave this node: nothing is granted to it any more. Done when [`Pool::is_idle`].
+    pub(crate) fn retire(&mut self, now: Time, memory: &mut dyn Memory) {
+        self.config.slices.clear();
+        self.step_down(now, memory);
+        self.drain(now, memory);
+    }
+
+    /// Whether no slice is open here.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.owned.is_none()
+    }
+
+    fn step_down(&mut self, now: Time, memory: &mut dyn Memory) {
+        let Some(owned) = &mut self.owned else { return };
+        if !owned.closing {
+            owned.closing = true;
+            self.outputs.push_back(PoolOutput::Ana(AnaState::Inaccessible));
+            owned.slice.close(now, memory);
+        }
+    }
+
+    fn take(&mut self, now: Time, epoch: Epoch, up: &dyn Fn(DiskNodeId) -> bool, memory: &mut dyn Memory) {
+        if let Some(owned) = &mut self.owned {
+            assert!(owned.epoch <= epoch, "revisions keep grants in order");
+            if owned.epoch < epoch {
+                // The store has granted a later epoch: what runs under the older one is fenced, by ourselves.
+                self.outputs.push_back(PoolOutput::Ana(AnaState::Inaccessible));
+                owned.slice.fence(now, memory);
+            }
+            return;
+        }
+        if self.ended.as_ref().is_some_and(|(ended, _)| *ended >= epoch) {
+            return;
+        }
+        self.open(now, epoch, up, memory);
+    }
+
+    fn open(&mut self, now: Time, epoch: Epoch, up: &dyn Fn(DiskNodeId) -> bool, memory: &mut dyn Memory) {
+        let config = self.slice_config(epoch);
+        match Slice::new(config, now) {
+            Err(reason) => self.ended = Some((epoch, reason)),
+            Ok(slice) => {
+                let legs = self.legs();
+                self.ended = None;
+                self.owned = Some(Owned {
+                    epoch,
+                    slice,
+                    legs,
+                    closing: false,
+                });
+                let nodes: Vec<DiskNodeId> = self.disk_nodes().into_iter().filter(|node| up(*node)).collect();
+                for node in nodes {
+                    self.path_up(now, node, memory);
+                }
+            }
+        }
+    }
+
+    fn slice_config(&self, epoch: Epoch) -> SliceConfig {
+        let slice = self.config.slices.first().expect("a grant is for a slice");
+        let groups = slice.groups.iter().map(|group| GroupConfig {
+            group: *group.group.0.as_bytes(),
+            formatted: group.formatted,
+            legs: group
+                .legs
+                .iter()
+                .map(|leg| LegConfig {
+                    leg: *leg.leg.0.as_bytes(),
+                    length: Blocks(leg.length_blocks),
+                    in_sync: leg.in_sync,
+                })
+                .collect(),
+        });
+        SliceConfig {
+            slice: *slice.slice.0.as_bytes(),
+            pool: *self.id.0.as_bytes(),
+            epoch: epoch.0,
+            formatted: slice.formatted,
+            extent: Blocks(self.config.extent_bytes / u64::from(block::BLOCK_SIZE)),
+            groups: groups.collect(),
+            tuning: self.tuning,
+        }
+    }
+
+    fn legs(&self) -> BTreeMap<LegId, Leg> {
+        let paths = self
+            .config
+            .slices
+            .iter()
+            .flat_map(|slice| &slice.groups)
+            .flat_map(|group| &group.legs);
+        paths
+            .map(|path| {
+                let address = LegAddress {
+                    disk_node: path.disk_node,
+                    nsid: path.nsid,
+                };
+                (
+                    path.leg,
+                    Leg {
+                        address,
+                        path_up: false,
+                        fence: None,
+                        attached: false,
+                        refused: None,
+                    },
+                )
+            })
+            .collect()
+    }
+
+    /// The disk nodes that the configuration names, owner or not: standbys are connected before they are needed.
+    pub(crate) fn disk_nodes(&self) -> Vec<DiskNodeId> {
+        let paths = self
+            .config
+            .slices
+            .iter()
+            .flat_map(|slice| &slice.groups)
+            .flat_map(|group| &group.legs);
+        let mut nodes: Vec<DiskNodeId> = paths.map(|path| path.disk_node).collect();
+        nodes.sort();
+        nodes.dedup();
+        nodes
+    }
+
+    /// A disk node answers: its legs are fenced, then attached.
+    pub(crate) fn path_up(&mut self, now: Time, node: DiskNodeId, memory: &mut dyn Memory) {
+        let Some(owned) = &mut self.owned else { return };
+        for (id, leg) in owned
+            .legs
+            .iter_mut()
+            .filter(|(_, leg)| leg.address.disk_node == node)
+        {
+            leg.path_up = true;
+            leg.refused = None;
+            let (fence, first) = Fence::begin(owned.epoch.0);
+            leg.fence = Some(fence);
+            let purpose = Purpose::Fence(owned.epoch, *id);
+            let command = Command::Reservation(first);
+            self.outputs.push_back(PoolOutput::Leg {
+                leg: leg.address,
+                purpose,
+                command,
+            });
+        }
+        self.drain(now, memory);
+    }
+
+    /// A disk node does not answer any more; what was in flight there has ended, unanswered.
+    pub(crate) fn path_down(&mut self, now: Time, node: DiskNodeId, memory: &mut dyn Memory) {
+        let Some(owned) = &mut self.owned else { return };
+        for (id, leg) in owned
+            .legs
+            .iter_mut()
+            .filter(|(_, leg)| leg.address.disk_node == node)
+        {
+            leg.path_up = false;
+            leg.fence = None;
+            if std::mem::take(&mut leg.attached) {
+                owned.slice.leg_lost(now, *id.0.as_bytes(), memory);
+            }
+        }
+        self.drain(now, memory);
+    }
+
+    /// A command of the slice ended.
+    pub(crate) fn leg_completed(
+        &mut self,
+        now: Time,
+        epoch: Epoch,
+        id: SubRequestId,
+        status: Status,
+        memory: &mut dyn Memory,
+    ) {
+        if let Some(owned) = self.owned.as_mut().filter(|owned| owned.epoch == epoch) {
+            owned.slice.leg_completed(now, id, status, memory);
+            self.drain(now, memory);
+        }
+    }
+
+    /// A fencing command ended, other than a report that succeeded.
+    pub(crate) fn fence_ended(
+        &mut self,
+        now: Time,
+        epoch: Epoch,
+        leg: LegId,
+        ended: Ended,
+        memory: &mut dyn Memory,
+    ) {
+        self.fence_step(now, epoch, leg, |fence| fence.handle_ended(ended), memory);
+    }
+
+    /// A leg's report arrived.
+    pub(crate) fn fence_reported(
+        &mut self,
+        now: Time,
+        epoch: Epoch,
+        leg: LegId,
+        registrants: &[Registrant],
+        memory: &mut dyn Memory,
+    ) {
+        self.fence_step(now, epoch, leg, |fence| fence.handle_report(registrants), memory);
+    }
+
+    fn fence_step(
+        &mut self,
+        now: Time,
+        epoch: Epoch,
+        id: LegId,
+        step: impl FnOnce(&mut Fence) -> Next,
+        memory: &mut dyn Memory,
+    ) {
+        let Some(owned) = self.owned.as_mut().filter(|owned| owned.epoch == epoch) else {
+            return;
+        };
+        let Some(leg) = owned.legs.get_mut(&id) else {
+            return;
+        };
+        let Some(fence) = &mut leg.fence else { return };
+        match step(fence) {
+            Next::Send(reservation) => {
+                let purpose = Purpose::Fence(epoch, id);
+                let command = Command::Reservation(reservation);
+                self.outputs.push_back(PoolOutput::Leg {
+                    leg: leg.address,
+                    purpose,
+                    command,
+                });
+            }
+            Next::Held => {
+                leg.fence = None;
+                leg.attached = true;
+                owned.slice.leg_attached(now, *id.0.as_bytes(), memory);
+            }
+            Next::Stale => owned.slice.fence(now, memory),
+            Next::Broken => {
+                leg.fence = None;
+                leg.refused = Some("it refuses to be reserved; see the disk node's status".to_owned());
+                self.outputs.push_back(PoolOutput::Suspect {
+                    disk_node: leg.address.disk_node,
+                });
+            }
+        }
+        self.drain(now, memory);
+    }
+
+    /// The store answered a membership request.
+    pub(crate) fn membership_answer(
+        &mut self,
+        now: Time,
+        epoch: Epoch,
+        request: u64,
+        outcome: MembershipOutcome,
+        memory: &mut dyn Memory,
+    ) {
+        if let Some(owned) = self.owned.as_mut().filter(|owned| owned.epoch == epoch) {
+            owned.slice.membership_answer(now, request, outcome, memory);
+            self.drain(now, memory);
+        }
+    }
+
+    /// A host's request to a volume.
+    pub(crate) fn submit(
+        &mut self,
+        now: Time,
+        id: RequestId,
+        volume: VolumeId,
+        request: Request,
+        memory: &mut dyn Memory,
+    ) {
+        let Some(owned) = &mut self.owned else {
+            self.outputs.push_back(PoolOutput::Complete {
+                request: id,
+                status: Status::Unavailable,
+            });
+            return;
+        };
+        owned.slice.submit(
+            now,
+            id,
+            block::thin::VolumeId(*volume.0.as_bytes()),
+            request,
+            memory,
+        );
+        self.drain(now, memory);
+    }
+
+    /// A volume verb of this pool's own ended.
+    pub(crate) fn verb_ended(&mut self, now: Time, id: RequestId, status: Status, memory: &mut dyn Memory) {
+        self.volumes.ended(now, id, status);
+        self.converge_volumes(now, memory);
+        self.drain(now, memory);
+        self.outputs.push_back(PoolOutput::VolumesChanged);
+    }
+
+    /// Time has come.
+    pub(crate) fn handle_timeout(&mut self, now: Time, memory: &mut dyn Memory) {
+        if let Some(owned) = &mut self.owned {
+            if owned.slice.next_timeout().is_some_and(|due| due <= now) {
+                owned.slice.handle_timeout(now, memory);
+            }
+            if self.volumes.next_timeout().is_some_and(|due| due <= now) {
+                self.converge_volumes(now, memory);
+            }
+            self.drain(now, memory);
+        }
+    }
+
+    /// When time has come.
+    pub(crate) fn next_timeout(&self) -> Option<Time> {
+        let owned = self.owned.as_ref()?;
+        [owned.slice.next_timeout(), self.volumes.next_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// The next thing to do, in order.
+    pub(crate) fn poll_output(&mut self) -> Option<PoolOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// Brings the map's volumes nearer to what is wanted: one verb per volume at a time.
+    fn converge_volumes(&mut self, now: Time, memory: &mut dyn Memory) {
+        let Some(owned) = &mut self.owned else { return };
+        if owned.slice.state() != SliceState::Serving || owned.closing {
+            return;
+        }
+        let present = owned.slice.volumes();
+        for (id, verb) in self.volumes.plan(now, &self.config.volumes, &present) {
+            match verb {
+                Verb::Create(volume, size) => owned.slice.create_volume(now, id, volume, size, memory),
+                Verb::Resize(volume, size) => owned.slice.resize_volume(now, id, volume, size, memory),
+                Verb::Delete(volume) => owned.slice.delete_volume(now, id, volume, memory),
+            }
+        }
+    }
+
+    /// Takes what the slice wants, until it wants nothing more.
+    fn drain(&mut self, now: Time, memory: &mut dyn Memory) {
+        while let Some(output) = self.owned.as_mut().and_then(|owned| owned.slice.poll_output()) {
+            self.handle_slice(now, output, memory);
+        }
+    }
+
+    fn handle_slice(&mut self, now: Time, output: SliceOutput, memory: &mut dyn Memory) {
+        let owned = self.owned.as_mut().expect("only an open slice speaks");
+        let epoch = owned.epoch;
+        match output {
+            SliceOutput::Leg { leg, id, request } => {
+                let leg = owned
+                    .legs
+                    .get(&leg_id(leg))
+                    .expect("a slice names its own legs")
+                    .address;
+                let (purpose, command) = (Purpose::Slice(epoch, id), Command::Block(request));
+                self.outputs.push_back(PoolOutput::Leg {
+                    leg,
+                    purpose,
+                    command,
+                });
+            }
+            SliceOutput::LegSuspect { leg } => {
+                let disk_node = owned
+                    .legs
+                    .get(&leg_id(leg))
+                    .expect("a slice names its own legs")
+                    .address
+                    .disk_node;
+                self.outputs.push_back(PoolOutput::Suspect { disk_node });
+            }
+            SliceOutput::LegRefused { leg, reason } => {
+                owned
+                    .legs
+                    .get_mut(&leg_id(leg))
+                    .expect("a slice names its own legs")
+                    .refused = Some(reason);
+            }
+            SliceOutput::Complete { id, status } => {
+                self.outputs
+                    .push_back(PoolOutput::Complete { request: id, status });
+            }
+            SliceOutput::Membership { request, change } => {
+                self.outputs.push_back(PoolOutput::Membership {
+                    request,
+                    epoch,
+                    change,
+                });
+            }
+            SliceOutput::Opened => {
+                self.outputs.push_back(PoolOutput::Ana(AnaState::Optimized));
+                self.converge_volumes(now, memory);
+                self.outputs.push_back(PoolOutput::VolumesChanged);
+            }
+            SliceOutput::OpenFailed { reason } => self.end(now, reason, memory),
+            SliceOutput::Closed => self.end(now, "handed over".to_owned(), memory),
+            SliceOutput::Fenced => self.end(now, "fenced by a newer owner".to_owned(), memory),
+        }
+    }
+
+    /// The slice has ended; its grant is used up.
+    fn end(&mut self, now: Time, reason: String, memory: &mut dyn Memory) {
+        self.outputs.push_back(PoolOutput::Ana(AnaState::Inaccessible));
+        let mut owned = self.owned.take().expect("only an open slice ends");
+        // What its legs still have to answer is nobody's any more: its buffers are given back.
+        for (id, leg) in &owned.legs {
+            if leg.attached {
+                owned.slice.leg_lost(now, *id.0.as_bytes(), memory);
+            }
+        }
+        while let Some(output) = owned.slice.poll_output() {
+            if let SliceOutput::Complete { id, status } = output {
+                self.outputs
+                    .push_back(PoolOutput::Complete { request: id, status });
+            }
+        }
+        self.volumes.forget_verbs();
+        self.known.extend(
+            owned
+                .slice
+                .volumes()
+                .iter()
+                .map(|volume| (volume_id(volume), volume.size)),
+        );
+        self.ended = Some((owned.epoch, reason));
+        self.outputs.push_back(PoolOutput::VolumesChanged);
+    }
+
+    /// The configuration it converges to.
+    pub(crate) fn config(&self) -> &PoolConfig {
+        &self.config
+    }
+
+    /// The size a volume is shown with: the map's where it is open, else as configured; `None` while the map does not
+    /// know it yet, or is to forget it.
+    pub(crate) fn shown_size(&self, volume: &cluster::node_config::VolumeConfig) -> Option<Blocks> {
+        if volume.deleting {
+            return None;
+        }
+        let serving = self
+            .owned
+            .as_ref()
+            .filter(|owned| owned.slice.state() == SliceState::Serving);
+        match serving {
+            Some(owned) => {
+                let id = block::thin::VolumeId(*volume.volume.0.as_bytes());
+                owned
+                    .slice
+                    .volumes()
+                    .iter()
+                    .find(|known| known.volume == id)
+                    .map(|known| known.size)
+            }
+            None => match self.known.get(&volume.volume) {
+                Some(size) => Some(Blocks(volume.size_blocks).min(*size)),
+                None => volume.created.then_some(Blocks(volume.size_blocks)),
+            },
+        }
+    }
+
+    /// What is, for people and planners.
+    pub(crate) fn status(&self) -> Option<SliceStatus> {
+        let slice = self.config.slices.first()?;
+        let empty = SliceStatus {
+            slice: slice.slice,
+            state: self.standby_state(),
+            epoch: Epoch(0),
+            extents: 0,
+            extents_used: 0,
+            groups: Vec::new(),
+            volumes: Vec::new(),
+        };
+        let Some(owned) = &self.owned else {
+            return Some(empty);
+        };
+        let usage = owned.slice.usage();
+        Some(SliceStatus {
+            state: owned_state(owned),
+            epoch: owned.epoch,
+            extents: usage.total,
+            extents_used: usage.used,
+            groups: owned.slice.groups().iter().map(group_status).collect(),
+            volumes: owned.slice.volumes().iter().map(volume_status).collect(),
+            ..empty
+        })
+    }
+
+    fn standby_state(&self) -> cluster::status::SliceState {
+        match (&self.ended, self.grant()) {
+            (Some((epoch, reason)), Some(granted)) if *epoch >= granted => {
+                cluster::status::SliceState::Failed {
+                    reason: reason.clone(),
+                }
+            }
+            _ => cluster::status::SliceState::Standby,
+        }
+    }
+}
+
+fn owned_state(owned: &Owned) -> cluster::status::SliceState {
+    use cluster::status::SliceState as Shown;
+    match owned.slice.state() {
+        SliceState::Opening => Shown::Opening {
+            waits_for: waits_for(owned),
+        },
+        SliceState::Serving => Shown::Serving,
+        SliceState::Closing | SliceState::Closed => Shown::Closing,
+        SliceState::Fenced => Shown::Failed {
+            reason: "fenced by a newer owner".to_owned(),
+        },
+        SliceState::Failed => Shown::Failed {
+            reason: owned.slice.waits_for(),
+        },
+    }
+}
+
+/// What an opening slice waits for: a refused leg says more than the slice can.
+fn waits_for(owned: &Owned) -> String {
+    let refused = owned
+        .legs
+        .iter()
+        .find_map(|(id, leg)| leg.refused.as_ref().map(|why| format!("leg {id}: {why}")));
+    refused.unwrap_or_else(|| owned.slice.waits_for())
+}
+
+fn leg_id(leg: [u8; 16]) -> LegId {
+    LegId(Uuid::from_bytes(leg))
+}
+
+fn group_status(group: &block::slice::GroupProgress) -> GroupStatus {
+    let legs = group.legs.iter().map(|leg| GroupLegStatus {
+        leg: leg_id(leg.leg),
+        in_sync: leg.in_sync,
+        reachable: leg.reachable,
+    });
+    GroupStatus {
+        group: GroupId(Uuid::from_bytes(group.group)),
+        legs: legs.collect(),
+        regions_dirty: group.regions_dirty,
+    }
+}
+
+fn volume_id(volume: &block::thin::VolumeUsage) -> VolumeId {
+    VolumeId(Uuid::from_bytes(volume.volume.0))
+}
+
+fn volume_status(volume: &block::thin::VolumeUsage) -> VolumeStatus {
+    VolumeStatus {
+        volume: volume_id(volume),
+        extents_mapped: volume.mapped,
+        size_blocks: volume.size.0,
+    }
+}

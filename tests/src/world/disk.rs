@@ -1,0 +1,189 @@
+//! A disk of the simulated world: what is on the media, and what was written since and is not there yet.
+//!
+//! Reads see the newest write. A flush, or a durable write, puts on the media what completed before. A power cut keeps the
+//! media, and of everything later any subset, cut at any sector of 512 bytes.
+
+use super::random::Random;
+use std::collections::BTreeMap;
+
+const SECTOR: usize = 512;
+const BLOCK: usize = 4096;
+
+#[derive(Clone, Debug)]
+struct Unflushed {
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+/// A disk.
+#[derive(Clone, Debug)]
+pub struct WorldDisk {
+    size_bytes: u64,
+    media: BTreeMap<u64, Box<[u8; BLOCK]>>,
+    unflushed: Vec<Unflushed>,
+}
+
+impl WorldDisk {
+    /// A disk full of zeroes.
+    pub fn new(size_bytes: u64) -> WorldDisk {
+        WorldDisk {
+            size_bytes,
+            media: BTreeMap::new(),
+            unflushed: Vec::new(),
+        }
+    }
+
+    /// How large it is.
+    pub fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// What a read sees now.
+    pub fn read(&self, offset: u64, into: &mut [u8]) {
+        self.check(offset, into.len() as u64);
+        for (index, block) in into.chunks_mut(BLOCK).enumerate() {
+            let at = offset / BLOCK as u64 + index as u64;
+            match self.media.get(&at) {
+                Some(bytes) => block.copy_from_slice(&bytes[..]),
+                None => block.fill(0),
+            }
+        }
+        for write in &self.unflushed {
+            overlay(offset, into, write.offset, &write.bytes);
+        }
+    }
+
+    /// A write that completed; on the media at once if `durable`.
+    pub fn write(&mut self, offset: u64, bytes: &[u8], durable: bool) {
+        self.check(offset, bytes.len() as u64);
+        self.unflushed.push(Unflushed {
+            offset,
+            bytes: bytes.to_vec(),
+        });
+        if durable {
+            // Force unit access promises this write; what it overlaps must not come back over it.
+            let write = self.unflushed.pop().expect("pushed just now");
+            let overlapping: Vec<Unflushed> = self.take_overlapping(write.offset, write.bytes.len() as u64);
+            for old in overlapping {
+                self.settle(old.offset, &old.bytes);
+            }
+            self.settle(write.offset, &write.bytes);
+        }
+    }
+
+    fn take_overlapping(&mut self, offset: u64, length: u64) -> Vec<Unflushed> {
+        let overlaps = |write: &Unflushed| {
+            write.offset < offset + length && offset < write.offset + write.bytes.len() as u64
+        };
+        let (overlapping, rest) = self.unflushed.drain(..).partition(overlaps);
+        self.unflushed = rest;
+        overlapping
+    }
+
+    /// Everything that completed before is on the media.
+    pub fn flush(&mut self) {
+        for write in std::mem::take(&mut self.unflushed) {
+            self.settle(write.offset, &write.bytes);
+        }
+    }
+
+    /// The power goes: of what is not on the media any part may be.
+    pub fn cut_power(&mut self, random: &mut Random) {
+        for mut write in std::mem::take(&mut self.unflushed) {
+            match random.below(3) {
+                0 => {}
+                1 => self.settle(write.offset, &write.bytes),
+                _ => {
+                    let sectors = write.bytes.len() / SECTOR;
+                    let keep = random.below(sectors as u64 + 1) as usize * SECTOR;
+                    let mut present = vec![0; write.bytes.len()];
+                    self.read_media(write.offset, &mut present);
+                    write.bytes[keep..].copy_from_slice(&present[keep..]);
+                    self.settle(write.offset, &write.bytes);
+                }
+            }
+        }
+    }
+
+    fn read_media(&self, offset: u64, into: &mut [u8]) {
+        for (index, block) in into.chunks_mut(BLOCK).enumerate() {
+            match self.media.get(&(offset / BLOCK as u64 + index as u64)) {
+                Some(bytes) => block.copy_from_slice(&bytes[..]),
+                None => block.fill(0),
+            }
+        }
+    }
+
+    fn settle(&mut self, offset: u64, bytes: &[u8]) {
+        for (index, block) in bytes.chunks(BLOCK).enumerate() {
+            let at = offset / BLOCK as u64 + index as u64;
+            if block.iter().all(|byte| *byte == 0) {
+                self.media.remove(&at);
+            } else {
+                let mut kept = Box::new([0; BLOCK]);
+                kept.copy_from_slice(block);
+                self.media.insert(at, kept);
+            }
+        }
+    }
+
+    fn check(&self, offset: u64, length: u64) {
+        assert!(
+            offset.is_multiple_of(BLOCK as u64) && length.is_multiple_of(BLOCK as u64),
+            "disks have whole blocks"
+        );
+        assert!(
+            offset + length <= self.size_bytes,
+            "{offset}+{length} lies beyond the disk's end"
+        );
+    }
+}
+
+fn overlay(offset: u64, into: &mut [u8], from_offset: u64, from: &[u8]) {
+    let start = offset.max(from_offset);
+    let end = (offset + into.len() as u64).min(from_offset + from.len() as u64);
+    if start < end {
+        let target = (start - offset) as usize..(end - offset) as usize;
+        let source = (start - from_offset) as usize..(end - from_offset) as usize;
+        into[target].copy_from_slice(&from[source]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(value: u8) -> Vec<u8> {
+        vec![value; BLOCK]
+    }
+
+    fn read(disk: &WorldDisk, at: u64) -> Vec<u8> {
+        let mut bytes = block(0xEE);
+        disk.read(at, &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn a_power_cut_loses_only_what_was_not_flushed() {
+        let mut lost = 0;
+        for seed in 0..100 {
+            let mut disk = WorldDisk::new(1 << 20);
+            disk.write(0, &block(1), false);
+            disk.flush();
+            disk.write(0, &block(2), false);
+            disk.write(8192, &block(3), true);
+            assert_eq!(read(&disk, 0), block(2), "reads see the newest write");
+            disk.cut_power(&mut Random::new(seed));
+            let first = read(&disk, 0);
+            assert!(first.iter().all(|byte| *byte == 1 || *byte == 2));
+            assert!(
+                first
+                    .chunks(SECTOR)
+                    .all(|sector| sector.iter().all(|byte| *byte == sector[0]))
+            );
+            lost += u32::from(first != block(2));
+            assert_eq!(read(&disk, 8192), block(3), "a durable write is kept");
+        }
+        assert!((20..80).contains(&lost), "{lost} of 100 cuts lost something");
+    }
+}
