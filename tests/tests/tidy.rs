@@ -321,6 +321,27 @@ fn every_dependency_has_its_reason() {
     }
 }
 
+/// `<!-- describes FILE HASH -->` in a document: when the file changed, somebody must look whether the document is still true.
+#[test]
+fn documents_of_formats_were_read_again() {
+    let document = root().join("docs/formats.md");
+    let mut wrong = Vec::new();
+    for line in read(&document)
+        .lines()
+        .filter(|line| line.starts_with("<!-- describes "))
+    {
+        let words: Vec<&str> = line.split(' ').collect();
+        let (file, written) = (words[2], words[3]);
+        let hash = format!("{:08x}", crc32c::crc32c(read(&root().join(file)).as_bytes()));
+        if hash != written {
+            wrong.push(format!(
+                "{file} has changed: read its section in docs/formats.md again, then write {hash} there"
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 /// Collects every function with its length, from signature to closing brace.
 #[derive(Default)]
 struct Functions(Vec<(String, usize)>);
