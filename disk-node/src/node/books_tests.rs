@@ -82,6 +82,21 @@ fn what_changes_during_a_write_goes_with_the_next() {
 }
 
 #[test]
+fn a_leg_dropped_during_a_write_keeps_its_space_until_the_next() {
+    let mut books = books();
+    books.carve(name(1), 1, 1).unwrap();
+    books.begin_commit().unwrap();
+    drop_leg(&mut books, 1);
+    books.commit_ended(Ok(()));
+    assert!(
+        !books.forget_dropped() && books.free_extents() == EXTENTS - 1,
+        "that table still has it"
+    );
+    commit(&mut books);
+    assert!(books.forget_dropped() && books.free_extents() == EXTENTS);
+}
+
+#[test]
 fn a_write_that_fails_closes_the_books() {
     let mut books = books();
     books.carve(name(1), 1, 1).unwrap();

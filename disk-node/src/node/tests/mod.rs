@@ -261,6 +261,35 @@ fn a_swept_leg_waits_for_what_is_in_flight_and_its_space_for_the_table() {
 }
 
 #[test]
+fn a_leg_swept_while_it_is_zeroed_gives_nothing_back_before_that_has_ended() {
+    let mut world = World::booted(vec![formatted(1, 8, None)]);
+    world.stuck = vec![0];
+    world.apply(vec![leg(1, 1, 8, &[1])]);
+    let table = |operation: &DiskOperation| matches!(operation, DiskOperation::Write { .. });
+    let tables_only = |world: &mut World| {
+        while let Some(index) = world
+            .pending
+            .iter()
+            .position(|(_, _, operation)| table(operation))
+        {
+            world.complete(index);
+            world.settle();
+        }
+    };
+    tables_only(&mut world);
+    world.apply(vec![leg(2, 1, 8, &[1])]);
+    tables_only(&mut world);
+    assert!(matches!(
+        world.pending[..],
+        [(0, _, DiskOperation::WriteZeroes { .. })]
+    ));
+    assert_eq!(world.disk_status(0).extents_free, 0);
+    world.stuck.clear();
+    world.settle();
+    assert!(world.ready(2));
+}
+
+#[test]
 fn hosts_see_what_is_theirs() {
     let mut world = World::booted(vec![formatted(1, 8, None)]);
     world.apply(vec![leg(1, 1, 1, &[1]), leg(2, 1, 1, &[1, 2])]);
