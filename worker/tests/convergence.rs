@@ -10,7 +10,7 @@ use cluster::layout::{DiskNodeAllocation, PoolLayout};
 use cluster::operation::Wish;
 use cluster::spec::{NodeSpec, VolumeSpec};
 use cluster::status::{DiskNodeStatus, Observed, PoolProgress};
-use cluster::{ControllerNodeId, DiskNodeId, key};
+use cluster::{ControllerNodeId, DiskNodeId, LegId, key};
 use fabric::{Fabric, options};
 use std::collections::BTreeSet;
 
@@ -138,6 +138,23 @@ async fn two_workers_share_and_one_takes_over() {
         .count();
     assert_eq!(joined, 6, "told once, whoever saw it");
 
+    // Some go while others come: space is given back and taken in the same records.
+    let mut operations = Vec::new();
+    for (n, layout) in layouts.iter().take(3).enumerate() {
+        let pool = layout.pool;
+        let wish = Wish::DeletePool { pool };
+        operations.push(fabric.change_pool(pool, |spec| spec.deleting = true, wish).await);
+        operations.push(fabric.create_pool(&format!("q{n}"), 2, 2).await.1);
+    }
+    for operation in operations {
+        fabric.done(operation).await;
+    }
+    assert_eq!(
+        taken_legs(&fabric).await,
+        laid_out_legs(&fabric).await,
+        "nothing lost, nothing kept"
+    );
+
     one.kill().await;
     for n in 6..10 {
         let (_, made) = fabric.create_pool(&format!("p{n}"), 1, 1).await;
@@ -148,6 +165,49 @@ async fn two_workers_share_and_one_takes_over() {
         fabric.all::<serde_json::Value>(key::WORKERS).await.len() < 2,
         "who ends signs off"
     );
+}
+
+async fn taken_legs(fabric: &Fabric) -> BTreeSet<LegId> {
+    let taken: Vec<DiskNodeAllocation> = fabric.all(key::ALLOCATIONS).await;
+    let legs = taken.iter().flat_map(|allocation| allocation.disks.values());
+    legs.flat_map(|legs| legs.keys()).copied().collect()
+}
+
+async fn laid_out_legs(fabric: &Fabric) -> BTreeSet<LegId> {
+    let layouts: Vec<PoolLayout> = fabric.all(key::LAYOUTS).await;
+    layouts
+        .iter()
+        .flat_map(PoolLayout::legs)
+        .map(|leg| leg.leg)
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_forgot_is_told_again() {
+    let fabric = Fabric::new(1, 1).await;
+    // An agent that loses what it was told, and goes on: told again when it has had no news for a while.
+    let worker = fabric.start_worker();
+    fabric.disk_node(0).1.lose_next_config();
+    fabric.controller_node(0).1.lose_next_config();
+    fabric.done(fabric.create_pool("p", 1, 1).await.1).await;
+    worker.end().await;
+    // A node that was started again with an empty ledger: told at once, however long the wait for news is.
+    let long = std::time::Duration::from_secs(600);
+    let worker = fabric.start_worker_with(worker::Options {
+        agent_wait: long,
+        ..options()
+    });
+    let (id, agent) = fabric.disk_node(0);
+    fabric.done(fabric.create_pool("q", 1, 1).await.1).await;
+    let wanted = agent.applied();
+    agent.restart_without_ledger();
+    let told = async || {
+        let status: Option<Observed<DiskNodeStatus>> = fabric.get(key::disk_node_status(id)).await;
+        let status = status.and_then(|seen| seen.status);
+        status.is_some_and(|status| status.incarnation == agent.incarnation() && status.revision == wanted)
+    };
+    fabric.until("the node to be told again", told).await;
+    worker.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

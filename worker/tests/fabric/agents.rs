@@ -63,6 +63,7 @@ struct NodeState {
     configs_taken: u64,
     /// Legs the owner has lost.
     out: BTreeSet<LegId>,
+    loses_next_config: bool,
 }
 
 impl FakeAgent {
@@ -103,6 +104,7 @@ impl FakeAgent {
             status,
             configs_taken: 0,
             out: BTreeSet::new(),
+            loses_next_config: false,
         };
         let node = Arc::new(Node {
             ground,
@@ -155,6 +157,25 @@ impl FakeAgent {
         });
     }
 
+    /// Another process with an empty ledger.
+    pub fn restart_without_ledger(&self) {
+        self.node.state.send_modify(|state| {
+            state.ledger = None;
+            match &mut state.status {
+                NodeStatus::DiskNode(status) => status.revision = Revision(0),
+                NodeStatus::ControllerNode(status) => status.revision = Revision(0),
+            }
+        });
+        self.restart();
+    }
+
+    /// The next configuration is answered like any other, and forgotten.
+    pub fn lose_next_config(&self) {
+        self.node
+            .state
+            .send_modify(|state| state.loses_next_config = true);
+    }
+
     /// As if the owner had lost a leg or found it again.
     pub fn set_in_sync(&self, leg: LegId, in_sync: bool) {
         self.node.state.send_modify(|state| {
@@ -198,7 +219,7 @@ async fn take_config(State(node): State<Arc<Node>>, Json(config): Json<NodeConfi
             known.revision() > config.revision()
                 || (known.revision() == config.revision() && *known != config)
         });
-        if !refused {
+        if !refused && !std::mem::take(&mut state.loses_next_config) {
             state.ledger = Some(config);
             state.configs_taken += 1;
         }
