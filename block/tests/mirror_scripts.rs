@@ -742,6 +742,113 @@ fn requests_that_make_no_sense_are_refused() {
     assert_eq!(bench.mirror.area_length(Area::Data), Blocks(length));
 }
 
+/// R12: a mark goes only when what it stands for is on the media of every leg.
+#[test]
+fn quiet_regions_are_cleared_after_a_flush() {
+    let mut bench = Bench::serving(2);
+    bench.write(0, 1);
+    bench.write(600, 1);
+    bench.settle();
+    for _ in 0..9 {
+        bench.pass(secs(1));
+        bench.settle();
+    }
+    bench.said();
+    bench.pass(secs(1));
+    let probes = |said: Vec<String>| {
+        said.into_iter()
+            .filter(|line| !line.contains("read 0+1"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(probes(bench.said()), ["A: flush", "B: flush"]);
+    bench.write(600, 1);
+    bench.settle();
+    let said = probes(bench.said());
+    let marks = ["A: write durably 17+1", "B: write durably 17+1"];
+    assert_eq!(
+        said,
+        [
+            "A: write 2904+1",
+            "B: write 2904+1",
+            marks[0],
+            marks[1],
+            "done 3 Success"
+        ]
+    );
+    bench.write(600, 1);
+    assert_eq!(
+        bench.said(),
+        ["A: write 2904+1", "B: write 2904+1"],
+        "this one was written to, and is still marked"
+    );
+    bench.write(0, 1);
+    assert_eq!(
+        bench.said(),
+        ["A: write durably 16+1", "B: write durably 16+1"],
+        "that one is not"
+    );
+}
+
+#[test]
+fn marks_stay_while_a_leg_is_out() {
+    let mut bench = Bench::serving(2);
+    bench.write(0, 1);
+    bench.settle();
+    bench.lose(1);
+    bench.committed();
+    bench.said();
+    for _ in 0..30 {
+        bench.pass(secs(1));
+        bench.settle();
+    }
+    assert!(bench.said().iter().all(|line| line == "A: read 0+1"));
+    assert_eq!(bench.mirror.regions_dirty(), 1);
+}
+
+/// What the only leg may have lost with its power was never said to be there.
+#[test]
+fn held_answers_end_unavailable_when_the_last_leg_is_lost() {
+    let mut bench = Bench::serving(2);
+    bench.write(0, 1);
+    bench.settle();
+    bench.write(0, 1);
+    bench.answer(0, Status::Success);
+    bench.pass(Duration::from_millis(3100));
+    bench.answer(1, Status::Success);
+    bench.said();
+    bench.lose(1);
+    assert_eq!(bench.said(), ["ask A"]);
+    bench.lose(0);
+    assert_eq!(bench.said(), ["done 2 Unavailable"]);
+}
+
+/// What hangs at a leg must not arrive behind what is copied to it.
+#[test]
+fn a_leg_that_did_not_answer_rejoins_only_when_nothing_is_in_flight_to_it() {
+    let mut bench = Bench::serving(2);
+    bench.write(0, 1);
+    bench.settle();
+    bench.write(0, 1);
+    for _ in 0..101 {
+        bench.pass(Duration::from_millis(100));
+        bench.settle_at(&[0]);
+    }
+    bench.committed();
+    bench.said();
+    for _ in 0..50 {
+        bench.pass(Duration::from_millis(100));
+        bench.settle_at(&[0]);
+    }
+    assert!(
+        bench.said().iter().all(|line| line == "A: read 0+1"),
+        "B still has the write"
+    );
+    while bench.waiting.iter().any(|(leg, _, _)| *leg == 1) {
+        bench.answer(1, Status::Success);
+    }
+    assert_eq!(bench.said()[0], "B: read 0+18");
+}
+
 #[test]
 fn closing_drains_flushes_and_clears() {
     let mut bench = Bench::serving(2);

@@ -540,7 +540,11 @@ impl World {
             risk.extend(earlier);
         }
         self.at_risk.insert(leg, (cut, risk));
-        if self.record.in_sync.iter().eq([&leg]) {
+        let asked_alone = self.owners.iter().any(|owner| match &owner.change {
+            Some((_, GroupChange::InSync(legs))) => legs[..] == [leg_id(leg)],
+            _ => false,
+        });
+        if asked_alone || self.record.in_sync.iter().eq([&leg]) {
             self.lose(leg);
         }
         self.disks[leg].lose_power(&mut self.chance);
@@ -606,8 +610,15 @@ impl World {
         self.at(after, Event::Client);
         let first = self.owners.len().saturating_sub(2) as u64;
         let owner = (first + self.chance.below(self.owners.len() as u64 - first)) as usize;
-        if self.owners[owner].alive && self.owners[owner].asked.len() < 8 {
-            self.ask(owner);
+        // Writes that wait for the store do not keep others from reading.
+        match self.owners[owner].asked.len() {
+            _ if !self.owners[owner].alive => {}
+            0..8 => self.ask(owner),
+            8..16 => {
+                let range = self.pick_range();
+                self.ask_read(owner, range);
+            }
+            _ => {}
         }
     }
 

@@ -478,7 +478,15 @@ impl World {
         let mut risk = self.history.at_risk();
         risk.extend(self.at_risk.remove(&leg).unwrap_or_default());
         self.at_risk.insert(leg, risk);
-        if !self.record.in_sync.contains(&(leg ^ 1)) {
+        let asked_alone = self
+            .owners
+            .iter()
+            .flat_map(|owner| owner.changes.values())
+            .any(|change| match change {
+                MembershipChange::InSync { in_sync, .. } => in_sync[..] == [leg_id(leg)],
+                _ => false,
+            });
+        if asked_alone || !self.record.in_sync.contains(&(leg ^ 1)) {
             self.lose(leg);
         }
         self.disks[leg].lose_power(&mut self.chance);

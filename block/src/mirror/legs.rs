@@ -56,7 +56,7 @@ impl Role {
     pub(super) fn takes_writes(self) -> bool {
         matches!(self, Role::InSync | Role::Filling) || self.is_final()
     }
-    /// Whether a write must have succeeded there, though the leg is not in the set yet.
+    /// Whether it is past the copying: flushes go there too.
     pub(super) fn is_final(self) -> bool {
         matches!(
             self,

@@ -42,12 +42,6 @@ impl Membership {
 }
 
 impl Mirror {
-    /// The legs whose success a write needs, as far as it was sent when they counted already.
-    pub(super) fn must_have(&self) -> LegSet {
-        let joining = self.legs.select(|leg| leg.role.is_final());
-        self.membership.may_be().union(joining)
-    }
-
     /// Takes legs out that are away while others are there; has the set recorded that should be (R3, R4).
     pub(super) fn advance_membership(&mut self) {
         if !self.legs.serving().is_empty() {

@@ -8,8 +8,8 @@
 //! in the leg's own: there it may have a write that the others missed. A leg without a superblock is new, and gets
 //! everything, and its superblocks last: until then it counts as new again. A leg with anything else on it is refused (R9).
 //!
-//! From `Filling` on the leg gets every write; from `Draining` on a write is acknowledged only when the leg has it. A leg that
-//! fails on the way starts again, once nothing is in flight to it: nothing old can then arrive behind something new.
+//! From `Filling` on the leg gets every write, and every write waits until the leg has ended it. A leg that fails on the way
+//! starts again, once nothing is in flight to it: nothing old can then arrive behind something new.
 
 use super::bits::Bits;
 use super::{Link, Mirror, MirrorOutput, Phase, Purpose, Role};

@@ -218,7 +218,7 @@ impl Mirror {
     }
 
     fn settle_sent(&mut self, number: u64) {
-        let must_have = self.must_have();
+        let must_have = self.membership.may_be();
         let modify = self.modifies.all.get_mut(&number).expect("it is ours");
         let missing = must_have
             .intersection(modify.accountable)

@@ -8,10 +8,12 @@
 //!
 //! Invariants:
 //! * Nothing is served before [`SliceOutput::Opened`] and after [`SliceOutput::Closed`]: requests end `Unavailable`.
+//! * Nothing is answered from memory alone: a request to a leg that was sent after the question has succeeded (R5).
 //! * Once a leg or the store has named a newer epoch, nothing is sent to any leg and all requests end `StaleEpoch`.
 //! * Nothing is formatted that was formatted before (R9).
 
 mod config;
+mod confirm;
 mod passage;
 
 use crate::concat::Concat;
@@ -21,6 +23,7 @@ use crate::mirror::{Mirror, MirrorConfig};
 use crate::thin::{Pool, PoolConfig, Usage, VolumeId, VolumeUsage};
 use crate::{Blocks, Memory, Request, RequestId, Status, SubRequestId, Time};
 pub use config::{GroupProgress, MembershipChange, SliceConfig, SliceOutput, SliceState};
+use confirm::Confirmations;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The bits of a leg request's name that are the group's own.
@@ -39,6 +42,7 @@ pub struct Slice {
     pool: Option<Pool>,
     /// The pool is being formatted, or has been and that is being recorded.
     formatting: bool,
+    confirmations: Confirmations,
     /// Fenced, and the pool has been told to end.
     pool_ends: bool,
     /// Requests from above that have not ended.
@@ -85,6 +89,7 @@ impl Slice {
             legs,
             pool: None,
             formatting: !config.formatted,
+            confirmations: Confirmations::default(),
             pool_ends: false,
             requests: BTreeSet::new(),
             verbs: BTreeMap::new(),
@@ -160,13 +165,14 @@ impl Slice {
         memory: &mut dyn Memory,
     ) {
         self.now = now;
-        if let Some(pool) = self.serving_pool() {
-            pool.submit(now, id, volume, request, memory);
-            self.requests.insert(id);
-            self.pass_on(memory);
-        } else {
-            self.refuse(id);
+        if self.state != SliceState::Serving {
+            return self.refuse(id);
         }
+        self.requests.insert(id);
+        self.confirmations.ask(id);
+        let pool = self.pool.as_mut().expect("a slice that serves has a pool");
+        pool.submit(now, id, volume, request, memory);
+        self.pass_on(memory);
     }
 
     /// Makes a volume. Ends with [`SliceOutput::Complete`]: `Success` also if it exists with this size, `Invalid` if with
@@ -250,9 +256,8 @@ impl Slice {
     /// When [`Slice::handle_timeout`] is due.
     pub fn next_timeout(&self) -> Option<Time> {
         let groups = self.groups.iter().filter_map(Mirror::next_timeout);
-        groups
-            .chain(self.pool.as_ref().and_then(Pool::next_timeout))
-            .min()
+        let pool = self.pool.as_ref().and_then(Pool::next_timeout);
+        groups.chain(pool).chain(self.confirmations.retry_at()).min()
     }
 
     /// How far it is.

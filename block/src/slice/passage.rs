@@ -8,7 +8,9 @@ use crate::{Memory, RequestId, Status, SubRequestId};
 
 impl Slice {
     pub(super) fn pass_on(&mut self, memory: &mut dyn Memory) {
-        while self.pass_up(memory) || self.pass_down(memory) || self.end_pool(memory) {}
+        while self.pass_up(memory) || self.pass_down(memory) || self.confirm(memory) || self.end_pool(memory)
+        {
+        }
     }
 
     /// A fenced pool has nothing more to do but to give its buffers back. Returns whether that is new to it.
@@ -39,10 +41,7 @@ impl Slice {
                     area,
                     request,
                 } => self.groups[group].submit(self.now, RequestId(id.0), area, request, memory),
-                ConcatOutput::Complete { id, status } => {
-                    let pool = self.pool.as_mut().expect("requests come from the pool");
-                    pool.below_completed(self.now, SubRequestId(id.0), status, memory);
-                }
+                ConcatOutput::Complete { id, status } => self.below_ended(id, status, memory),
             }
         }
         any
@@ -89,11 +88,17 @@ impl Slice {
 
     fn pool_says(&mut self, output: PoolOutput, memory: &mut dyn Memory) {
         match output {
-            PoolOutput::Below { id, area, request } => self.concat.submit(RequestId(id.0), area, request),
+            PoolOutput::Below { id, area, request } => {
+                self.confirmations.send(RequestId(id.0));
+                self.concat.submit(RequestId(id.0), area, request);
+            }
             PoolOutput::Zero { buffer } => memory.bytes_mut(buffer).fill(0),
             PoolOutput::Complete { id, status } => {
-                if self.requests.remove(&id) {
-                    self.outputs.push_back(SliceOutput::Complete { id, status });
+                if status != Status::Success {
+                    self.confirmations.forget(id);
+                    self.answer(id, status);
+                } else if self.confirmations.may_answer(id) {
+                    self.answer(id, status);
                 }
             }
             PoolOutput::Formatted => {
@@ -131,6 +136,13 @@ impl Slice {
                     self.close_groups(memory);
                 }
             }
+        }
+    }
+
+    /// Answers a request from above, unless it has been already: a fence ends everything at once.
+    pub(super) fn answer(&mut self, id: RequestId, status: Status) {
+        if self.requests.remove(&id) {
+            self.outputs.push_back(SliceOutput::Complete { id, status });
         }
     }
 
