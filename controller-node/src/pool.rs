@@ -15,6 +15,7 @@ use crate::volumes::{Verb, Volumes};
 use block::slice::{
     GroupConfig, LegConfig, MembershipChange, MembershipOutcome, Slice, SliceConfig, SliceOutput, SliceState,
 };
+use block::thin::VolumeUsage;
 use block::{Blocks, Memory, Request, RequestId, Status, SubRequestId, Time, Tuning};
 use cluster::node_config::{PoolConfig, Role};
 use cluster::status::{GroupLegStatus, GroupStatus, SliceStatus, VolumeStatus};
@@ -625,9 +626,36 @@ impl Pool {
             extents: usage.total,
             extents_used: usage.used,
             groups: owned.slice.groups().iter().map(group_status).collect(),
-            volumes: owned.slice.volumes().iter().map(volume_status).collect(),
+            volumes: self.volume_statuses(owned),
             ..empty
         })
+    }
+
+    /// What the map knows, and what it may come to know by a verb that is under way: nobody may take such a volume for forgotten.
+    fn volume_statuses(&self, owned: &Owned) -> Vec<VolumeStatus> {
+        let present = owned.slice.volumes();
+        let coming = self
+            .volumes
+            .busy()
+            .filter(|id| present.iter().all(|known| known.volume != *id));
+        let coming = coming.map(|volume| VolumeUsage {
+            volume,
+            size: Blocks(0),
+            mapped: 0,
+        });
+        let deleting = |usage: &VolumeUsage| {
+            let id = volume_id(usage);
+            self.config
+                .volumes
+                .iter()
+                .any(|volume| volume.volume == id && volume.deleting)
+        };
+        present
+            .iter()
+            .copied()
+            .chain(coming.filter(deleting))
+            .map(|usage| volume_status(&usage))
+            .collect()
     }
 
     fn standby_state(&self) -> cluster::status::SliceState {
@@ -685,11 +713,11 @@ fn group_status(group: &block::slice::GroupProgress) -> GroupStatus {
     }
 }
 
-fn volume_id(volume: &block::thin::VolumeUsage) -> VolumeId {
+fn volume_id(volume: &VolumeUsage) -> VolumeId {
     VolumeId(Uuid::from_bytes(volume.volume.0))
 }
 
-fn volume_status(volume: &block::thin::VolumeUsage) -> VolumeStatus {
+fn volume_status(volume: &VolumeUsage) -> VolumeStatus {
     VolumeStatus {
         volume: volume_id(volume),
         extents_mapped: volume.mapped,

@@ -94,6 +94,11 @@ impl Volumes {
         }
     }
 
+    /// Volumes with a verb under way: until it has ended the map may still gain them.
+    pub(crate) fn busy(&self) -> impl Iterator<Item = VolumeId> {
+        self.under_way.values().map(|verb| verb.volume())
+    }
+
     /// When to plan again although nothing has changed.
     pub(crate) fn next_timeout(&self) -> Option<Time> {
         self.retry_at

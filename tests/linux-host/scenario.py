@@ -228,7 +228,7 @@ def story(all_daemons):
     device = guest(f"nvme-dev {nqn} 1").strip()
     wait_for("one optimized and one inaccessible live path", 10, lambda: one_serves(nqn))
     say("discovered, and connected over both addresses with default options:")
-    print(guest("nvme list-subsys; nvme list"), flush=True)
+    print(guest(f"nvme list-subsys {device}; nvme list"), flush=True)
     ids = guest(f"""for c in /sys/class/nvme/nvme*; do [ "$(cat $c/subsysnqn)" = "{nqn}" ] || continue
         nvme id-ns /dev/${{c##*/}} -n 1 -o json; done""")
     nguids = re.findall(r'"nguid"\s*:\s*"([0-9a-f]+)"', ids)
@@ -259,11 +259,11 @@ def story(all_daemons):
             f" {time.monotonic() - begun:.2f} s until the host has seen it")
         time.sleep(2)
     say("fio with verify through two planned switches: " + fio_summary(running.result()))
-    guest("cd /mnt && sha256sum -c --quiet /run/sum")
+    guest("cd /mnt && sha256sum -c -s /run/sum")
 
     # blkdiscard gives space back and reads zeroes.
     mapped = trestle("volume", "show", "vol2")["status"]["mapped_bytes"]
-    guest(f"blkdiscard {second} && dd if={second} bs=1M count=128 iflag=direct 2>/dev/null | tr -d '\\0' | head -c 1 | "
+    guest(f"blkdiscard {second} && dd if={second} bs=1M count=48 iflag=direct 2>/dev/null | tr -d '\\0' | head -c 1 | "
           f"(! read -r -n 1 c)", 120)
     freed = wait_for("space to come back", 20, lambda: (
         trestle("volume", "show", "vol2")["status"]["mapped_bytes"] < mapped) or None)
@@ -309,7 +309,7 @@ def story(all_daemons):
     say(f"kill -9 to all {len(all_daemons)} processes (etcd too) under fio, started again: both paths back after "
         f"{time.monotonic() - begun:.1f} s")
     say("fio went on and verified: " + fio_summary(running.result()))
-    guest(f"mount {device} /mnt && cd /mnt && sha256sum -c --quiet /run/sum && cd / && umount /mnt")
+    guest(f"mount {device} /mnt && cd /mnt && sha256sum -c -s /run/sum && cd / && umount /mnt")
     say("the file written before is whole")
     errors = guest("dmesg | grep -iE 'i/o error|critical|corrupt' || true").strip()
     check(not errors, f"the kernel complains: {errors}")

@@ -96,7 +96,7 @@ async fn pool(api: &Api, format: Format, verb: PoolVerb) -> Result<(), CallApi> 
         PoolVerb::List => list::<Pool>(api, format, "pools").await,
         PoolVerb::Show { pool } => show::<Pool>(api, format, &format!("pools/{}", segment(&pool))).await,
         PoolVerb::Delete { pool, wait } => {
-            delete::<Pool>(api, format, &format!("pools/{}", segment(&pool)), wait).await
+            delete(api, format, &format!("pools/{}", segment(&pool)), wait).await
         }
         PoolVerb::Failover { pool, to, wait } => {
             let path = format!("pools/{}", segment(&pool));
@@ -145,10 +145,10 @@ async fn volume(api: &Api, format: Format, verb: VolumeVerb) -> Result<(), CallA
         VolumeVerb::Attach { volume, host, wait } => attach(api, format, volume, host, wait).await,
         VolumeVerb::Detach { volume, host, wait } => {
             let path = format!("attachments/{}.{}", segment(&volume), segment(&host));
-            delete::<Attachment>(api, format, &path, wait).await
+            delete(api, format, &path, wait).await
         }
         VolumeVerb::Delete { volume, wait } => {
-            delete::<Volume>(api, format, &format!("volumes/{}", segment(&volume)), wait).await
+            delete(api, format, &format!("volumes/{}", segment(&volume)), wait).await
         }
     }
 }
@@ -275,16 +275,11 @@ async fn finish<T: Row + DeserializeOwned>(
     Ok(())
 }
 
-async fn delete<T: DeserializeOwned>(
-    api: &Api,
-    format: Format,
-    path: &str,
-    wait: WaitOptions,
-) -> Result<(), CallApi> {
-    let Some(accepted) = api.delete::<Accepted<T>>(path).await? else {
+async fn delete(api: &Api, format: Format, path: &str, wait: WaitOptions) -> Result<(), CallApi> {
+    let Some(operation) = api.delete::<OperationBody>(path).await? else {
         return Ok(());
     };
-    let ended = wait_if_told(api, accepted.operation, wait).await?;
+    let ended = wait_if_told(api, operation, wait).await?;
     print_row(format, &ended);
     Ok(())
 }

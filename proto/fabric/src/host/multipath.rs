@@ -143,7 +143,11 @@ impl PathStatus {
     /// Whether it is live and serves the volume: its ANA state there is optimized or non-optimized.
     pub fn serves(&self, volume: VolumeId) -> bool {
         let served = |state: AnaState| matches!(state, AnaState::Optimized | AnaState::NonOptimized);
-        self.is_live() && self.namespaces.iter().any(|(other, state)| *other == volume && served(*state))
+        self.is_live()
+            && self
+                .namespaces
+                .iter()
+                .any(|(other, state)| *other == volume && served(*state))
     }
 }
 
