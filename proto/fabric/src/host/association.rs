@@ -5,13 +5,15 @@
 //! Whether such a request was executed is not known.
 //!
 //! Invariants:
-//! * outside of [`Phase::Live`] there are no requests; a request ends exactly once;
-//! * in [`Phase::Idle`] and [`Phase::BackOff`] there are no queues;
+//! * outside of `Phase::Live` there are no requests; a request ends exactly once;
+//! * in `Phase::Idle` and `Phase::BackOff` there are no queues;
 //! * a lost association is first down, then its requests end, then [`AssociationEvent::Lost`] is told.
 //!
 //! Buffers: while a request is in flight the association holds a reference of its own on its buffer, and hands the driver
 //! one more for every payload segment. A buffer that is being written to the controller must not change before the
 //! request has ended, and a buffer that is being read into is complete when it has.
+
+mod observe;
 
 use super::command::{Command, Refused, Reservation, Tag};
 use super::config::AssociationConfig;
@@ -27,7 +29,7 @@ use super::scan::Scan;
 use super::setup::{ADMIN_CAPSULE_BYTES, ADMIN_COMMANDS, ControllerFacts, Next, Setup};
 use crate::driver::{CloseReason, ConnectionId};
 use crate::tcp::framing::Digests;
-use block::{Blocks, Duration, Memory, Time};
+use block::{Duration, Memory, Time};
 use nvme::Status;
 use nvme::property::{Configuration, ShutdownNotification};
 use nvme::reservation::Report;
@@ -290,54 +292,6 @@ impl Association {
             .into_iter()
             .flatten()
             .min()
-    }
-
-    // What the owner may know.
-
-    /// Whether requests are taken.
-    pub fn is_ready(&self) -> bool {
-        matches!(self.phase, Phase::Live)
-    }
-
-    /// Whether the association is wanted: connecting, waiting to connect again, or ready.
-    pub fn is_wanted(&self) -> bool {
-        !matches!(self.phase, Phase::Idle | Phase::ShuttingDown { .. })
-    }
-
-    /// What it was made with.
-    pub fn config(&self) -> &AssociationConfig {
-        &self.config
-    }
-
-    /// The range that its connections' names are of ([`ConnectionIds::range_of`]).
-    pub fn range(&self) -> u32 {
-        self.ids.range()
-    }
-
-    /// What is known of the controller; of the last one while there is none.
-    pub fn controller(&self) -> &ControllerFacts {
-        &self.facts
-    }
-
-    /// The namespaces as they were last read, also while the association is down.
-    pub fn namespaces(&self) -> &NamespaceTable {
-        &self.table
-    }
-
-    /// The longest read or write that is sent as one command.
-    pub fn max_transfer_blocks(&self) -> Blocks {
-        Blocks(self.limits().transfer_blocks)
-    }
-
-    /// Requests that have not ended.
-    pub fn in_flight(&self) -> usize {
-        self.requests.len()
-    }
-
-    /// The controller is known to have been alive at this time: when the latest of the answered commands was sent.
-    /// Leases are counted from here (R5).
-    pub fn alive_at(&self) -> Option<Time> {
-        self.alive_at
     }
 
     // The way up.

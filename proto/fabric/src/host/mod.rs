@@ -24,18 +24,14 @@ pub mod multipath;
 pub mod namespaces;
 pub mod node;
 
-#[cfg(test)]
-mod association_tests;
 mod discovery;
 mod entries;
 mod queue;
 mod requests;
 mod scan;
-#[cfg(test)]
-mod scripted;
 mod setup;
 #[cfg(test)]
-pub(crate) mod test_memory;
+pub(crate) mod tests;
 
 pub use association::Association;
 pub use command::{Command, Refused, Reservation, Tag};

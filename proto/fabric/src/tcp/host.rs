@@ -590,5 +590,5 @@ fn sequence(header: &Header, what: &'static str) -> Fault {
 }
 
 #[cfg(test)]
-#[path = "host_tests.rs"]
+#[path = "tests/host.rs"]
 mod tests;

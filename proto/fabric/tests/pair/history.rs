@@ -1,5 +1,5 @@
 //! What may be read: every read returns, block by block, what the last acknowledged write left there, or what a write
-//! concurrent with the read writes.
+//! concurrent with the read writes. A deallocation is advice: the blocks read as before or as zeroes.
 
 use block::Time;
 use std::collections::BTreeMap;
@@ -12,6 +12,8 @@ struct Write {
     began: Time,
     /// When it was acknowledged; a write that failed may have been executed, and may yet be.
     ended: Option<Time>,
+    /// Deallocation: it may have changed nothing.
+    advice: bool,
 }
 
 /// All writes of all blocks.
@@ -22,12 +24,13 @@ pub(crate) struct History {
 
 impl History {
     /// A write of `blocks` begins.
-    pub(crate) fn begin(&mut self, blocks: impl Iterator<Item = u64>, value: u64, began: Time) {
+    pub(crate) fn begin(&mut self, blocks: impl Iterator<Item = u64>, value: u64, began: Time, advice: bool) {
         for block in blocks {
             self.writes.entry(block).or_default().push(Write {
                 value,
                 began,
                 ended: None,
+                advice,
             });
         }
     }
@@ -49,6 +52,7 @@ impl History {
             value: 0,
             began: Time::ZERO,
             ended: Some(Time::ZERO),
+            advice: false,
         };
         let known = self.writes.get(&block).map_or(&[][..], Vec::as_slice);
         let writes = || known.iter().chain([&initial]);
@@ -56,7 +60,8 @@ impl History {
             let Some(write_ended) = write.ended else {
                 return false;
             };
-            writes().any(|later| later.began > write_ended && later.ended.is_some_and(|at| at < began))
+            let is_over = |later: &Write| later.ended.is_some_and(|at| at < began);
+            writes().any(|later| !later.advice && later.began > write_ended && is_over(later))
         };
         writes().any(|write| write.value == value && write.began <= ended && !is_overwritten(write))
     }
@@ -68,7 +73,7 @@ fn the_checker_itself_refuses_what_it_should() {
     let mut history = History::default();
     assert!(history.allows(5, 0, at(1), at(2)));
     assert!(!history.allows(5, 1, at(1), at(2)));
-    history.begin([5].into_iter(), 1, at(10));
+    history.begin([5].into_iter(), 1, at(10), false);
     assert!(history.allows(5, 0, at(11), at(12)) && history.allows(5, 1, at(11), at(12)));
     assert!(!history.allows(5, 1, at(1), at(9)), "not before it began");
     history.end([5].into_iter(), 1, at(10), at(20));
@@ -77,8 +82,17 @@ fn the_checker_itself_refuses_what_it_should() {
         history.allows(5, 0, at(15), at(22)),
         "the read began before the write ended"
     );
-    history.begin([5].into_iter(), 2, at(30));
+    history.begin([5].into_iter(), 2, at(30), false);
     history.end([5].into_iter(), 2, at(30), at(40));
     assert!(!history.allows(5, 1, at(41), at(42)), "an old write come back");
     assert!(!history.allows(6, 2, at(41), at(42)), "somebody else's block");
+    history.begin([5].into_iter(), 0, at(50), true);
+    history.end([5].into_iter(), 0, at(50), at(60));
+    assert!(
+        history.allows(5, 2, at(61), at(62)) && history.allows(5, 0, at(61), at(62)),
+        "advice"
+    );
+    history.begin([5].into_iter(), 3, at(70), false);
+    history.end([5].into_iter(), 3, at(70), at(80));
+    assert!(!history.allows(5, 0, at(81), at(82)), "a deallocation come back");
 }

@@ -127,8 +127,15 @@ fn requests_wait_while_no_path_is_usable() {
     world.run_for(50);
     world.write(BlockRange::new(0, 8), 7, true);
     world.read(BlockRange::new(8, 8));
+    for _ in 0..500 {
+        world.run_for(1);
+        assert_eq!(
+            world.host.waiting(),
+            2,
+            "nothing is sent where it would be refused"
+        );
+    }
     assert!(!world.finish_within(5_000));
-    assert_eq!((world.running.len(), world.host.waiting()), (2, 2));
     world.crash(0);
     world.run_for(2_000);
     assert_eq!(world.running.len(), 2, "nor does a lost connection end them");
@@ -285,4 +292,26 @@ fn a_path_taken_away_leaves_its_requests_to_the_others() {
     world.run_for(2_000);
     assert_eq!(world.host.paths().len(), 1);
     assert_eq!(world.failed, []);
+}
+
+#[test]
+fn a_refusal_is_believed_though_no_event_came() {
+    let mut world = World::new(Setting::plain(), 8);
+    world.connect_all();
+    world.run_for(100);
+    world.swallow_ana_events = true;
+    world.set_ana(0, AnaState::Inaccessible);
+    world.run_for(50);
+    let state = |world: &World| world.host.paths()[0].namespaces[0].1;
+    assert_eq!(state(&world), AnaState::Optimized, "the host has not heard of it");
+    world.write(BlockRange::new(0, 1), 5, false);
+    world.run_for(50);
+    assert_eq!(state(&world), AnaState::Inaccessible);
+    assert_eq!((world.running.len(), world.host.waiting()), (1, 1));
+    world.swallow_ana_events = false;
+    // The event that was swallowed has used the request up: the host learns of it when it connects again.
+    world.crash(0);
+    world.run_for(100);
+    world.restart(0);
+    assert!(world.finish_within(1_000));
 }

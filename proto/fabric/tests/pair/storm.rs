@@ -15,6 +15,8 @@ struct Trouble {
     switches: bool,
     damage: bool,
     no_memory: bool,
+    /// Few blocks and slow executions, on a fast network: what a lost connection left behind meets what came after.
+    orphans: bool,
 }
 
 const OPERATIONS: u64 = 120;
@@ -27,13 +29,21 @@ fn storm(seed: u64, trouble: Trouble) {
         setting.header_digest = true;
         setting.data_digest = true;
     }
+    if trouble.orphans {
+        setting.delay_us = 10;
+        setting.mdts = 8;
+    }
     let mut world = World::new(setting, seed);
+    let blocks = if trouble.orphans { 6 } else { BLOCKS };
+    if trouble.orphans {
+        world.slow_one_in = 3;
+    }
     world.connect_all();
     let mut value = 1;
     let mut begun = 0;
     while begun < OPERATIONS {
         while world.running.len() < AT_ONCE && begun < OPERATIONS {
-            begin(&mut world, &mut random, value);
+            begin(&mut world, &mut random, value, blocks);
             value += 1;
             begun += 1;
         }
@@ -71,10 +81,10 @@ fn storm(seed: u64, trouble: Trouble) {
     put_away(&mut world);
 }
 
-fn begin(world: &mut World, random: &mut Random, value: u64) {
-    let start = random.below(BLOCKS);
+fn begin(world: &mut World, random: &mut Random, value: u64, blocks: u64) {
+    let start = random.below(blocks);
     let longest = random.pick(&[1, 4, 40]);
-    let length = (1 + random.below(longest)).min(BLOCKS - start);
+    let length = (1 + random.below(longest)).min(blocks - start);
     let range = BlockRange::new(start, length);
     match random.below(20) {
         0..=7 => {
@@ -106,7 +116,7 @@ fn make_trouble(world: &mut World, random: &mut Random, trouble: Trouble) {
     let connections = world.connection_ids();
     let recent = &connections[connections.len().saturating_sub(8)..];
     match random.below(8) {
-        0 | 1 if trouble.cuts && !recent.is_empty() => world.cut(random.pick(recent)),
+        0 | 1 if trouble.cuts || trouble.orphans && !recent.is_empty() => world.cut(random.pick(recent)),
         2 if trouble.stalls && !recent.is_empty() => world.stall(random.pick(recent)),
         3 if trouble.crashes => {
             let index = random.below(world.nodes.len() as u64) as usize;
@@ -219,6 +229,15 @@ fn random_damage() {
 }
 
 #[test]
+fn random_orphans() {
+    let trouble = Trouble {
+        orphans: true,
+        ..Trouble::default()
+    };
+    storms(60_000, 30, trouble);
+}
+
+#[test]
 fn random_everything() {
     let trouble = Trouble {
         cuts: true,
@@ -227,6 +246,7 @@ fn random_everything() {
         switches: true,
         damage: true,
         no_memory: true,
+        orphans: false,
     };
     storms(50_000, 16, trouble);
 }

@@ -3,6 +3,7 @@
 
 use super::history::History;
 use super::memory::TestMemory;
+pub(crate) use super::setting::{Random, Setting};
 use block::{BLOCK_SIZE, BlockRange, Blocks, Duration, Memory, Operation, Request, Status, Time};
 use fabric::driver::{CloseReason, ConnectionId, Segment};
 use fabric::host::{
@@ -23,81 +24,6 @@ pub(crate) const VOLUME: VolumeId = VolumeId([0x5A; 16]);
 pub(crate) const NSID: u32 = 3;
 pub(crate) const BLOCKS: u64 = 96;
 const GROUP: u32 = 1;
-
-/// A small generator: the same numbers from the same seed, for ever.
-#[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Random {
-        Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03)
-    }
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-    pub(crate) fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len() as u64) as usize]
-    }
-    pub(crate) fn one_in(&mut self, chances: u64) -> bool {
-        self.below(chances) == 0
-    }
-}
-
-/// What a world is made of.
-#[derive(Clone, Debug)]
-pub(crate) struct Setting {
-    pub(crate) header_digest: bool,
-    pub(crate) data_digest: bool,
-    pub(crate) in_capsule_bytes: u32,
-    pub h2c_data_bytes_max: u32,
-    pub(crate) mdts: u8,
-    pub(crate) io_queues: u16,
-    pub(crate) queue_depth: u16,
-    pub(crate) targets: usize,
-    /// The longest a piece of a stream is under way.
-    pub(crate) delay_us: u64,
-    /// The longest piece that a stream is chopped into.
-    pub(crate) chunk_bytes: u64,
-}
-
-impl Setting {
-    pub(crate) fn plain() -> Setting {
-        Setting {
-            header_digest: false,
-            data_digest: false,
-            in_capsule_bytes: 8192,
-            h2c_data_bytes_max: 128 << 10,
-            mdts: 8,
-            io_queues: 1,
-            queue_depth: 32,
-            targets: 1,
-            delay_us: 200,
-            chunk_bytes: 16 << 10,
-        }
-    }
-
-    pub(crate) fn random(random: &mut Random) -> Setting {
-        Setting {
-            header_digest: random.one_in(2),
-            data_digest: random.one_in(2),
-            in_capsule_bytes: random.pick(&[4096, 8192, 16384]),
-            h2c_data_bytes_max: random.pick(&[4096, 8192, 128 << 10]),
-            mdts: random.pick(&[1, 2, 3, 8]),
-            io_queues: random.pick(&[1, 2, 3]),
-            queue_depth: random.pick(&[1, 2, 8, 32]),
-            targets: 2,
-            delay_us: random.pick(&[10, 200, 2_000]),
-            chunk_bytes: random.pick(&[7, 1_500, 64 << 10]),
-        }
-    }
-}
 
 /// One direction of a connection.
 #[derive(Debug, Default)]
@@ -165,6 +91,10 @@ pub(crate) struct World {
     pub(crate) events: Vec<MultipathEvent>,
     pub(crate) completed: u64,
     pub(crate) failed: Vec<nvme::Status>,
+    /// One execution in so many takes long.
+    pub(crate) slow_one_in: u64,
+    /// The targets' ANA events do not arrive.
+    pub(crate) swallow_ana_events: bool,
     /// Blocks that were looked at.
     pub(crate) checks: u64,
     next_tag: u64,
@@ -190,7 +120,7 @@ impl World {
         template.kato_ms = 400;
         template.command_timeout = Duration::from_millis(1_500);
         template.connect_timeout = Duration::from_millis(1_500);
-        template.reconnect_delay = Duration::from_millis(20);
+        template.reconnect_delay = Duration::from_millis(2);
         template.reconnect_delay_max = Duration::from_millis(200);
         let addresses: Vec<SocketAddr> = (0..setting.targets)
             .map(|index| SocketAddr::from(([192, 0, 2, 10 + index as u8], 4420)))
@@ -209,6 +139,8 @@ impl World {
             events: Vec::new(),
             completed: 0,
             failed: Vec::new(),
+            slow_one_in: 8,
+            swallow_ana_events: false,
             checks: 0,
             next_tag: 0,
             connections: BTreeMap::new(),
@@ -288,7 +220,9 @@ impl World {
             began: self.now,
         };
         if modifies(&command) {
-            self.history.begin(blocks_of(command.range()), value, self.now);
+            let advice = is_advice(&command);
+            self.history
+                .begin(blocks_of(command.range()), value, self.now, advice);
         }
         self.running.insert(tag, running);
         self.host
@@ -330,7 +264,7 @@ impl World {
 
     /// Breaks a connection: both ends learn of it, each when it does; what was under way is lost or not.
     pub(crate) fn cut(&mut self, connection: ConnectionId) {
-        let (soon, later) = (self.random.below(500), self.random.below(5_000));
+        let (soon, later) = (self.random.below(500), self.random.below(1_500));
         let (host, target) = if self.random.one_in(2) {
             (soon, later)
         } else {
@@ -625,6 +559,9 @@ impl World {
         match output {
             TargetOutput::Send { connection, segment } => {
                 let bytes = taken(segment, &mut self.nodes[index].memory);
+                if self.swallow_ana_events && is_ana_event(&bytes) {
+                    return;
+                }
                 if let Some(name) = self.name_of(index, connection) {
                     self.send(name, bytes, false);
                 }
@@ -647,7 +584,13 @@ impl World {
                 ..
             } => {
                 assert_eq!((subsystem, nsid), (SUBSYSTEM, NSID));
-                let delay = self.random.below(3_000);
+                // Some take longer than a host takes to come back: their orphans must not undo what it does then (R8).
+                let longest = if self.random.one_in(self.slow_one_in) {
+                    40_000
+                } else {
+                    3_000
+                };
+                let delay = self.random.below(longest);
                 let life = self.nodes[index].life;
                 self.after_us(delay, Happening::Executed(index, life, io, request));
             }
@@ -791,6 +734,11 @@ impl World {
     }
 }
 
+/// Whether this is a response capsule that tells of an ANA change: type notice, information 3, log page 0Ch.
+fn is_ana_event(bytes: &[u8]) -> bool {
+    bytes.len() == 24 && bytes[0] == 5 && bytes[8..12] == [2, 3, 0x0C, 0]
+}
+
 fn taken(segment: Segment, memory: &mut TestMemory) -> Vec<u8> {
     match segment {
         Segment::Bytes(bytes) => bytes,
@@ -813,6 +761,10 @@ pub(crate) fn namespace(blocks: u64, volume: VolumeId) -> NamespaceConfig {
 
 fn modifies(command: &Command) -> bool {
     matches!(command, Command::Block(request) if request.operation.modifies())
+}
+
+fn is_advice(command: &Command) -> bool {
+    matches!(command, Command::Block(request) if request.operation == Operation::Deallocate)
 }
 
 pub(crate) fn blocks_of(range: BlockRange) -> core::ops::Range<u64> {

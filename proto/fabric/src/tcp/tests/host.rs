@@ -6,7 +6,7 @@
 //! a wrong alignment; a digest accepted that was not offered.
 
 use super::*;
-use crate::host::test_memory::TestMemory;
+use crate::host::tests::memory::TestMemory;
 use crate::tcp::framing::{FLAG_DATA_DIGEST, FLAG_HEADER_DIGEST};
 use proptest::prelude::*;
 

@@ -1,10 +1,9 @@
 //! A controller by hand, for tests: it answers what setting up and reading namespaces take, as a test arranges it, and keeps
 //! everything else for the test to answer.
 
-use super::connection_ids::ConnectionIdRanges;
-use super::test_memory::TestMemory;
-use super::{Association, AssociationConfig, AssociationEvent, AssociationOutput};
+use super::memory::TestMemory;
 use crate::driver::{CloseReason, ConnectionId, Segment};
+use crate::host::{Association, AssociationConfig, AssociationEvent, AssociationOutput, ConnectionIdRanges};
 use crate::tcp::framing::{Digests, End, FLAG_LAST, FrameLimits, FrameReader, FrameWriter, Part, PduType};
 use block::{Duration, Memory, Time};
 use nvme::command::{AdminCommand, Cns, FabricsCommand};
@@ -53,6 +52,8 @@ pub(super) struct Script {
     /// Never answer commands of a kind.
     pub(super) silent: Vec<u16>,
     pub(super) logs: BTreeMap<u8, Vec<u8>>,
+    /// Answer nothing on I/O connections.
+    pub(super) silent_io: bool,
 }
 
 impl Default for Script {
@@ -80,6 +81,7 @@ impl Default for Script {
             refuse: BTreeMap::new(),
             silent: Vec::new(),
             logs: BTreeMap::new(),
+            silent_io: false,
         }
     }
 }
@@ -251,7 +253,8 @@ impl World {
 
     fn answer(&mut self, command: Received) {
         let kind = command.kind();
-        if self.script.silent.contains(&kind) {
+        let is_admin = self.admin() == Some(command.connection);
+        if self.script.silent.contains(&kind) || self.script.silent_io && !is_admin {
             return self.held.push_back(command);
         }
         if let Some(status) = self.script.refuse.get(&kind).copied() {
@@ -260,7 +263,6 @@ impl World {
         if let Ok(fabrics) = FabricsCommand::parse(&command.entry) {
             return self.answer_fabrics(&command, fabrics);
         }
-        let is_admin = self.admin() == Some(command.connection);
         match AdminCommand::parse(&command.entry) {
             Ok(admin) if is_admin => self.answer_admin(command, admin),
             _ => self.held.push_back(command),

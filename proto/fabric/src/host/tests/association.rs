@@ -7,8 +7,8 @@
 //! waiting for CSTS.RDY; CNTLID of Connect not carried to the I/O queues; a namespace that went away kept in the table.
 
 use super::scripted::{Received, Script, World, config};
-use super::*;
 use crate::driver::{CloseReason, ConnectionId};
+use crate::host::*;
 use block::{BlockRange, BufferSlice, Duration, Memory, Operation, Request};
 use nvme::async_event::AsyncEvent;
 use nvme::command::{AdminCommand, FabricsCommand, IoCommand, Sgl};
@@ -489,6 +489,23 @@ fn a_command_without_an_answer_ends_the_association() {
 }
 
 #[test]
+fn it_is_not_ready_before_its_io_queues_are() {
+    let script = Script {
+        silent_io: true,
+        ..Script::default()
+    };
+    let mut world = World::new(config(), script);
+    world.association.connect(world.now);
+    world.settle();
+    world.run_for(500);
+    assert!(world.association.namespaces().is_read() && !world.association.is_ready());
+    let connect = world.held.pop_front().unwrap();
+    assert_eq!(connect.kind(), CONNECT);
+    world.end(&connect, Status::SUCCESS);
+    assert_eq!(world.told(), ["ready 7"]);
+}
+
+#[test]
 fn keep_alives_go_out_twice_in_a_timeout() {
     let mut world = World::ready();
     let before = world.log.len();
@@ -602,8 +619,8 @@ fn what_was_abandoned_is_never_told() {
 
     // One that still waits for room is gone at once.
     let buffer = world.memory.allocate(36 * 4096).unwrap();
-    world.submit(3, super::association_tests::read(0, buffer));
-    world.submit(4, super::association_tests::read(0, given_up));
+    world.submit(3, super::association::read(0, buffer));
+    world.submit(4, super::association::read(0, given_up));
     world.association.abandon(Tag(4), &mut world.memory);
     assert_eq!(world.memory.holders(given_up.buffer), 1);
 }
