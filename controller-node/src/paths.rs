@@ -273,15 +273,13 @@ impl Paths {
         if let Some(association) = self.leaving.get_mut(&range) {
             tell(association, memory);
             self.drain_leaving();
-        } else if let Some(node) = self.by_range.get(&range).copied() {
-            if let Some(path) = self
-                .paths
-                .get_mut(&node)
-                .filter(|path| path.association.range() == range)
-            {
-                tell(&mut path.association, memory);
-                self.drain(node);
-            }
+            return;
+        }
+        let node = self.by_range.get(&range).copied();
+        let path = node.and_then(|node| self.paths.get_mut(&node));
+        if let (Some(node), Some(path)) = (node, path.filter(|path| path.association.range() == range)) {
+            tell(&mut path.association, memory);
+            self.drain(node);
         }
     }
 

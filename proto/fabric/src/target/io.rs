@@ -218,7 +218,8 @@ impl Target {
         match found {
             Some((at, range)) => {
                 check_range(namespace, range.slba.get(), range.length.get().into())?;
-                command.next_range = at + 1;
+                // Behind it only once it was carried out: until then it may have to wait (for an orphan, R8).
+                command.next_range = at;
                 Ok(Some(BlockRange::new(range.slba.get(), range.length.get().into())))
             }
             None => Ok(None),
@@ -249,7 +250,10 @@ impl Target {
             return self.respond(id, slot, status.into(), memory);
         }
         match work {
-            IoCommand::DatasetManagement(_) => self.execute(now, id, slot, memory),
+            IoCommand::DatasetManagement(_) => {
+                self.command_mut(name).expect("it is alive").next_range += 1;
+                self.execute(now, id, slot, memory);
+            }
             IoCommand::Read(_) => {
                 let Payload::Lent { data, .. } = self.take_payload(id, slot) else {
                     unreachable!("a read has a buffer");

@@ -159,6 +159,7 @@ impl Target {
             cntlid_last: Cntlid::MAX.0,
             hosts: BTreeSet::new(),
             reservations: false,
+            single_association: false,
         };
         Target {
             config,

@@ -171,7 +171,7 @@ fn compare_tells_equal_from_different() {
     assert_eq!(world.memory.in_use(), 0);
 }
 
-fn manage(count: u32, deallocate: bool) -> IoCommand {
+pub(super) fn manage(count: u32, deallocate: bool) -> IoCommand {
     IoCommand::DatasetManagement(DatasetManagement {
         ranges: ZeroBased::<u8>::from_count(count).expect("a count"),
         integral_for_read: false,
@@ -180,7 +180,7 @@ fn manage(count: u32, deallocate: bool) -> IoCommand {
     })
 }
 
-fn ranges(ranges: &[(u64, u32)], padded_to: usize) -> Vec<u8> {
+pub(super) fn ranges(ranges: &[(u64, u32)], padded_to: usize) -> Vec<u8> {
     let bytes = ranges
         .iter()
         .flat_map(|(slba, count)| DatasetManagementRange::new(*slba, *count).to_bytes());
