@@ -15,6 +15,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
+/// How long a start tries to get disks that somebody else has: a node that was killed lets go of them only when what it had
+/// under way there has ended.
+const BUSY_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a start waits for disks to be read; the node goes on without those that take longer.
 const BOOT_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -129,6 +132,7 @@ fn disk_config(disk: &DiskOption) -> DiskConfig {
     };
     DiskConfig {
         required: false,
+        patience: BUSY_PATIENCE,
         ..config
     }
 }

@@ -20,6 +20,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// Requests under way at one disk, where the configuration does not say.
 pub const QUEUE_DEPTH_DEFAULT: u32 = 128;
@@ -27,6 +28,9 @@ pub const QUEUE_DEPTH_DEFAULT: u32 = 128;
 const IN_FLIGHT_MAX: u32 = crate::ring::COMPLETIONS;
 /// Threads that make the calls of all disks of a reactor where io_uring is refused.
 const THREADS_MAX: usize = 8;
+
+/// Between two looks at a disk that somebody else has.
+const BUSY_PAUSE: Duration = Duration::from_millis(10);
 
 /// What a disk is made of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +56,9 @@ pub struct DiskConfig {
     /// Without it the reactor does not start. Otherwise requests to it answer [`DiskError::Gone`], and
     /// [`Opened`](crate::Opened) says why.
     pub required: bool,
+    /// How long to try while somebody else has it, from the start of the reactor on. What a process that was killed had under
+    /// way in io_uring keeps its disks locked for a moment after it is gone; nothing of it happens once they are free.
+    pub patience: Duration,
 }
 
 impl DiskConfig {
@@ -62,6 +69,7 @@ impl DiskConfig {
             queue_depth: QUEUE_DEPTH_DEFAULT,
             direct: true,
             required: true,
+            patience: Duration::ZERO,
         }
     }
 
@@ -183,8 +191,9 @@ impl Disks {
         let depth_max = IN_FLIGHT_MAX / (configs.len().max(1) as u32);
         let mut disks = Vec::new();
         let mut opened = Vec::new();
+        let begun = Instant::now();
         for config in configs {
-            let (place, said) = match open_one(config) {
+            let (place, said) = match open_patiently(config, begun) {
                 Ok((place, said)) => (place, Ok(said)),
                 Err(error) if config.required => return Err(error),
                 Err(error) => {
@@ -383,6 +392,17 @@ fn check_range(operation: &DiskOperation, size_bytes: u64) {
         offset.checked_add(length).is_some_and(|end| end <= size_bytes),
         "{operation:?} lies inside its disk of {size_bytes} bytes"
     );
+}
+
+fn open_patiently(config: &DiskConfig, begun: Instant) -> Result<(Place, OpenedDisk), OpenDisk> {
+    loop {
+        match open_one(config) {
+            Err(OpenDisk::InUse { .. }) if begun.elapsed() < config.patience => {
+                std::thread::sleep(BUSY_PAUSE);
+            }
+            answer => return answer,
+        }
+    }
 }
 
 fn open_one(config: &DiskConfig) -> Result<(Place, OpenedDisk), OpenDisk> {

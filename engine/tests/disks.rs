@@ -11,6 +11,7 @@ use fabric::driver::DiskError;
 use puppet::{Ask, Command, Stage, Told, pattern};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 use tempfile::NamedTempFile;
 
 const MIB: u64 = 1 << 20;
@@ -224,6 +225,38 @@ fn a_disk_belongs_to_one() {
     );
     first.handle.stop();
     assert!(again().is_ok(), "free when the first has stopped");
+}
+
+/// What was killed lets go of its disks a moment later.
+#[test]
+fn a_disk_that_somebody_is_about_to_let_go_of_is_waited_for() {
+    let busy = file(MIB);
+    let (kept, _) = engine::disk::open_alone(busy.path()).unwrap();
+    let patient = || DiskConfig {
+        patience: Duration::from_secs(30),
+        ..DiskConfig::path(busy.path())
+    };
+    let waiting = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| Stage::try_start(config(vec![patient()], WantedBackend::Auto)).is_ok());
+        // Long enough that it has found the disk taken, on any machine that is not asleep; if not, it has nothing to wait for.
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!waiting.is_finished(), "it is taken");
+        drop(kept);
+        waiting.join().unwrap()
+    });
+    assert!(waiting);
+    let short = DiskConfig {
+        patience: Duration::from_millis(20),
+        ..patient()
+    };
+    let (_kept, _) = engine::disk::open_alone(busy.path()).unwrap();
+    let refused = Stage::try_start(config(vec![short], WantedBackend::Auto))
+        .err()
+        .unwrap();
+    assert!(
+        matches!(refused, StartReactor::Disk(OpenDisk::InUse { .. })),
+        "{refused}"
+    );
 }
 
 #[test]
