@@ -16,7 +16,7 @@ use block::slice::{
     GroupConfig, LegConfig, MembershipChange, MembershipOutcome, Slice, SliceConfig, SliceOutput, SliceState,
 };
 use block::thin::VolumeUsage;
-use block::{Blocks, Memory, Request, RequestId, Status, SubRequestId, Time, Tuning};
+use block::{Blocks, Duration, Memory, Request, RequestId, Status, SubRequestId, Time, Tuning};
 use cluster::node_config::{PoolConfig, Role};
 use cluster::status::{GroupLegStatus, GroupStatus, SliceStatus, VolumeStatus};
 use cluster::{DiskNodeId, Epoch, GroupId, Incarnation, LegId, PoolId, VolumeId};
@@ -24,6 +24,9 @@ use fabric::host::Command;
 use fabric::target::AnaState;
 use std::collections::{BTreeMap, VecDeque};
 use uuid::Uuid;
+
+/// A leg that refuses to be reserved is asked again so soon: its disk may be back.
+const FENCE_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// What a command on a leg is for; comes back with its answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +77,24 @@ struct Leg {
     address: LegAddress,
     path_up: bool,
     fence: Option<Fence>,
+    /// When to fence it once more, after it behaved in no way a leg may.
+    fence_again_at: Option<Time>,
     attached: bool,
     refused: Option<String>,
+}
+
+impl Leg {
+    /// Fences it from the beginning; the first command.
+    fn begin_fence(&mut self, epoch: Epoch, id: LegId) -> PoolOutput {
+        let (fence, first) = Fence::begin(epoch.0);
+        self.fence = Some(fence);
+        self.fence_again_at = None;
+        PoolOutput::Leg {
+            leg: self.address,
+            purpose: Purpose::Fence(epoch, id),
+            command: Command::Reservation(first),
+        }
+    }
 }
 
 /// The slice, while this node owns it.
@@ -247,6 +266,7 @@ impl Pool {
                         address,
                         path_up: false,
                         fence: None,
+                        fence_again_at: None,
                         attached: false,
                         refused: None,
                     },
@@ -279,15 +299,7 @@ impl Pool {
         {
             leg.path_up = true;
             leg.refused = None;
-            let (fence, first) = Fence::begin(owned.epoch.0);
-            leg.fence = Some(fence);
-            let purpose = Purpose::Fence(owned.epoch, *id);
-            let command = Command::Reservation(first);
-            self.outputs.push_back(PoolOutput::Leg {
-                leg: leg.address,
-                purpose,
-                command,
-            });
+            self.outputs.push_back(leg.begin_fence(owned.epoch, *id));
         }
         self.drain(now, memory);
     }
@@ -302,6 +314,7 @@ impl Pool {
         {
             leg.path_up = false;
             leg.fence = None;
+            leg.fence_again_at = None;
             if std::mem::take(&mut leg.attached) {
                 owned.slice.leg_lost(now, *id.0.as_bytes(), memory);
             }
@@ -375,6 +388,7 @@ impl Pool {
             }
             Next::Held => {
                 leg.fence = None;
+                leg.refused = None;
                 leg.attached = true;
                 owned.slice.leg_attached(now, *id.0.as_bytes(), memory);
             }
@@ -382,9 +396,8 @@ impl Pool {
             Next::Broken => {
                 leg.fence = None;
                 leg.refused = Some("it refuses to be reserved; see the disk node's status".to_owned());
-                self.outputs.push_back(PoolOutput::Suspect {
-                    disk_node: leg.address.disk_node,
-                });
+                // The connection is well, and others' legs are behind it, too: it is left alone.
+                leg.fence_again_at = Some(now + FENCE_AGAIN_AFTER);
             }
         }
         self.drain(now, memory);
@@ -445,6 +458,11 @@ impl Pool {
             if owned.slice.next_timeout().is_some_and(|due| due <= now) {
                 owned.slice.handle_timeout(now, memory);
             }
+            for (id, leg) in &mut owned.legs {
+                if leg.fence_again_at.is_some_and(|due| due <= now) {
+                    self.outputs.push_back(leg.begin_fence(owned.epoch, *id));
+                }
+            }
             if self.volumes.next_timeout().is_some_and(|due| due <= now) {
                 self.converge_volumes(now, memory);
             }
@@ -455,9 +473,11 @@ impl Pool {
     /// When time has come.
     pub(crate) fn next_timeout(&self) -> Option<Time> {
         let owned = self.owned.as_ref()?;
+        let fences = owned.legs.values().filter_map(|leg| leg.fence_again_at);
         [owned.slice.next_timeout(), self.volumes.next_timeout()]
             .into_iter()
             .flatten()
+            .chain(fences)
             .min()
     }
 
@@ -724,3 +744,7 @@ fn volume_status(volume: &VolumeUsage) -> VolumeStatus {
         size_blocks: volume.size.0,
     }
 }
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;
