@@ -23,7 +23,12 @@ pub(crate) fn control_plane(options: ControlPlaneOptions) -> anyhow::Result<Exit
     let store: Arc<dyn Store> =
         Arc::new(Embedded::open(&options.data_dir).context("cannot open the embedded store")?);
     run_until_stopped(async move |stop| {
-        let worker = worker::run(store.clone(), worker::Options::default(), stop.clone());
+        // The store is this process's alone, so is the work.
+        let options_of_worker = worker::Options {
+            alone: true,
+            ..worker::Options::default()
+        };
+        let worker = worker::run(store.clone(), options_of_worker, stop.clone());
         let api_server = serve_api(store, &options.api, stop);
         let (worker, api_server) = tokio::join!(worker, api_server);
         worker.context("the worker ended")?;

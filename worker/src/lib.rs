@@ -43,8 +43,12 @@ use tokio::sync::watch;
 /// How a worker goes about its work. The defaults are for production.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How long a worker that died keeps its share of the work.
+    /// How long a worker that died keeps its share of the work. Stores have a floor for it: etcd's is one and a half
+    /// election time-outs, two seconds by default.
     pub lease_ttl: Duration,
+    /// No other worker can be there, as over a store that one process has to itself: whoever is registered at the start is
+    /// dead, and its share is taken over at once.
+    pub alone: bool,
     /// Everything is looked at again after this long, woken or not.
     pub round_every: Duration,
     /// How long an agent may hold back an answer while it has no news.
@@ -64,7 +68,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            lease_ttl: Duration::from_secs(10),
+            lease_ttl: Duration::from_secs(4),
+            alone: false,
             round_every: Duration::from_secs(30),
             agent_wait: Duration::from_secs(10),
             agent_timeout: Duration::from_secs(3),
@@ -108,6 +113,9 @@ pub async fn run(
         options,
         agents,
     });
+    if shared.options.alone {
+        roster::strike_off_others(&shared).await;
+    }
     tokio::select! {
         () = roster::keep_registered(&shared) => {}
         () = supervisor::run(shared.clone()) => {}

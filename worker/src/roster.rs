@@ -8,7 +8,7 @@ use crate::clock::now_ms;
 use cluster::status::WorkerRecord;
 use cluster::{WorkerId, key};
 use std::collections::BTreeSet;
-use store::{LeaseId, StoreError, Transaction};
+use store::{KeyRange, LeaseId, Read, StoreError, Transaction};
 use uuid::Uuid;
 
 /// Whether something is for this worker: it is the one of all with the highest hash. A worker counts itself, registered
@@ -66,6 +66,26 @@ async fn renew_until_lost(shared: &Shared, lease: LeaseId, every: std::time::Dur
             Err(error) => tracing::warn!(%error, "the worker's lease was not renewed"),
             Ok(()) => {}
         }
+    }
+}
+
+/// Strike off who died before this worker started. If that fails their leases end all the same.
+pub(crate) async fn strike_off_others(shared: &Shared) {
+    let struck = async {
+        let found = shared
+            .store
+            .read(Read::of(KeyRange::prefix(key::WORKERS)))
+            .await?;
+        for entry in found.entries {
+            shared
+                .store
+                .commit(Transaction::default().delete(entry.key))
+                .await?;
+        }
+        Ok::<_, StoreError>(())
+    };
+    if let Err(error) = struck.await {
+        tracing::warn!(%error, "workers that died keep their share until their leases end");
     }
 }
 

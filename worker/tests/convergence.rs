@@ -13,6 +13,8 @@ use cluster::status::{DiskNodeStatus, Observed, PoolProgress};
 use cluster::{ControllerNodeId, DiskNodeId, LegId, key};
 use fabric::{Fabric, options};
 use std::collections::BTreeSet;
+use std::time::Duration;
+use worker::Options;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn from_a_wish_to_a_volume_and_back() {
@@ -342,6 +344,31 @@ async fn legs_that_fall_out_are_told() {
 }
 
 /// Killed after the first change of the store, the second, and so on: whatever it was in the middle of, the next goes on.
+/// Over a store of its own a worker does not wait for the lease of the one that died with the last process.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_is_alone_takes_over_at_once() {
+    let fabric = Fabric::new(2, 2).await;
+    let for_ever = Options {
+        lease_ttl: Duration::from_secs(600),
+        ..options()
+    };
+    let dead = fabric.start_worker_with(for_ever);
+    let (_, made) = fabric.create_pool("before", 2, 2).await;
+    fabric.done(made).await;
+    dead.kill().await;
+    let alone = Options {
+        alone: true,
+        ..options()
+    };
+    let worker = fabric.start_worker_with(alone);
+    for n in 0..8 {
+        let (_, made) = fabric.create_pool(&format!("p{n}"), 1, 1).await;
+        fabric.done(made).await;
+    }
+    assert_eq!(fabric.all::<serde_json::Value>(key::WORKERS).await.len(), 1);
+    worker.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_may_die_at_any_moment() {
     let fabric = Fabric::new(2, 2).await;
