@@ -16,6 +16,8 @@ use thiserror::Error;
 use uuid::Uuid;
 
 const HEADER: &str = "trestle-ledger 1";
+const IDENTITY: &str = "identity";
+const CONFIG: &str = "config";
 
 /// Who the node is: chosen at its first start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,10 +50,7 @@ pub enum OpenLedger {
         source: std::io::Error,
     },
     /// A file is damaged.
-    #[error(
-        "the ledger file {path} is damaged ({problem}); nothing was changed. Put back a copy of it, or, if there is none, \
-         make sure that the api-servers are up and start once with --reset-ledger"
-    )]
+    #[error("the ledger file {path} is damaged ({problem}); nothing was changed. {}", remedy(.path))]
     Corrupt {
         /// Which.
         path: PathBuf,
@@ -59,7 +58,7 @@ pub enum OpenLedger {
         problem: String,
     },
     /// It is the ledger of a node of the other kind.
-    #[error("{path} is the ledger of a {found:?}: give this node a folder of its own")]
+    #[error("{path} is the ledger of a {}: give this node a folder of its own", kind_words(.found))]
     OtherKind {
         /// Which.
         path: PathBuf,
@@ -69,6 +68,22 @@ pub enum OpenLedger {
     /// A new ledger could not be written.
     #[error(transparent)]
     Write(#[from] WriteLedger),
+}
+
+/// What to do about a damaged file. A configuration can be had again; who a node is nobody else knows.
+fn remedy(path: &Path) -> &'static str {
+    if path.ends_with(IDENTITY) {
+        return "It says who this node is: put back a copy of it. If there is none, the node must join as a new one: from \
+                an empty folder, under another name";
+    }
+    "Put back a copy of it, or, if there is none, make sure that the api-servers are up and start once with --reset-ledger"
+}
+
+fn kind_words(kind: &NodeKind) -> &'static str {
+    match kind {
+        NodeKind::DiskNode => "disk node",
+        NodeKind::ControllerNode => "controller node",
+    }
 }
 
 /// Why a ledger cannot be written.
@@ -86,7 +101,7 @@ impl Ledger {
             path: folder.to_owned(),
             source,
         })?;
-        let identity_path = folder.join("identity");
+        let identity_path = folder.join(IDENTITY);
         let identity: Identity = match read(&identity_path)? {
             Some(identity) => identity,
             None => {
@@ -105,7 +120,7 @@ impl Ledger {
                 found: identity.kind,
             });
         }
-        let config = read(&folder.join("config"))?;
+        let config = read(&folder.join(CONFIG))?;
         Ok(Ledger {
             folder: folder.to_owned(),
             identity,
@@ -115,7 +130,7 @@ impl Ledger {
 
     /// Forgets the configuration (`--reset-ledger`): the damaged file is kept beside, under another name.
     pub fn reset(folder: &Path) -> Result<(), OpenLedger> {
-        let path = folder.join("config");
+        let path = folder.join(CONFIG);
         match fs::rename(&path, folder.join("config.damaged")) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 Err(OpenLedger::Unreadable { path, source: error })
@@ -140,7 +155,7 @@ impl Ledger {
             agent_token: Some(token.to_owned()),
             ..self.identity.clone()
         };
-        write(&self.folder.join("identity"), &identity)?;
+        write(&self.folder.join(IDENTITY), &identity)?;
         self.identity = identity;
         Ok(())
     }
@@ -156,7 +171,7 @@ impl Ledger {
                 .is_none_or(|present| present.revision() <= config.revision()),
             "a ledger's revision never goes back"
         );
-        write(&self.folder.join("config"), config)?;
+        write(&self.folder.join(CONFIG), config)?;
         self.config = Some(config.clone());
         Ok(())
     }
@@ -256,7 +271,7 @@ mod tests {
             .unwrap()
             .record_config(&config(3))
             .unwrap();
-        let path = folder.path().join("config");
+        let path = folder.path().join(CONFIG);
         let good = fs::read(&path).unwrap();
         for at in 0..good.len() {
             let mut bad = good.clone();
@@ -267,6 +282,16 @@ mod tests {
             assert!(error.to_string().contains("--reset-ledger"), "{error}");
             assert_eq!(fs::read(&path).unwrap(), bad);
         }
+        let identity = folder.path().join(IDENTITY);
+        let who = fs::read(&identity).unwrap();
+        fs::write(&identity, &who[1..]).unwrap();
+        let error = Ledger::open(folder.path(), NodeKind::DiskNode, Uuid::nil()).unwrap_err();
+        let words = error.to_string();
+        assert!(
+            words.contains("who this node is") && !words.contains("--reset"),
+            "{words}"
+        );
+        fs::write(&identity, &who).unwrap();
         for end in 0..good.len() {
             fs::write(&path, &good[..end]).unwrap();
             assert!(
