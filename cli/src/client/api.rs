@@ -1,6 +1,6 @@
 //! Calls to an api-server, and its refusals.
 
-use control::problem::Problem;
+use control::problem::{Problem, ProblemKind};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -38,6 +38,8 @@ impl CallApi {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             CallApi::Refused(problem) if problem.status == 404 => 3,
+            // Not enough space is a refusal like others, whatever its number says.
+            CallApi::Refused(problem) if problem.is(ProblemKind::NoSpace) => 4,
             CallApi::Refused(problem) if problem.status >= 500 => 5,
             CallApi::Refused(_) => 4,
             CallApi::Away { .. } | CallApi::Foreign { .. } => 5,

@@ -63,12 +63,17 @@ impl DemoHost {
         usable: usize,
     ) -> anyhow::Result<Vec<PathStatus>> {
         let wanted = addresses.len();
-        self.control(HostControl::Connect { addresses })?;
+        self.begin_connecting(addresses)?;
         self.wait_paths(Duration::from_secs(15), |paths, volume| {
             let live = paths.iter().filter(|path| path.is_live()).count();
             let serving = paths.iter().filter(|path| path.serves(volume)).count();
             live == wanted && serving == usable
         })
+    }
+
+    /// Connects over these addresses, and keeps trying.
+    pub(crate) fn begin_connecting(&self, addresses: Vec<SocketAddr>) -> anyhow::Result<()> {
+        self.control(HostControl::Connect { addresses })
     }
 
     /// Asks for the paths until they are as wanted.

@@ -148,7 +148,7 @@ impl Story {
 
     fn steady(&mut self, workload: &mut Workload) -> anyhow::Result<()> {
         let step = Instant::now();
-        let tally = workload.run_until(|| step.elapsed() > PHASE)?;
+        let tally = workload.run_until(|_| step.elapsed() > PHASE)?;
         self.say(step, &format!("verified I/O, 32 deep: {}", told(tally)));
         Ok(())
     }
@@ -161,7 +161,7 @@ impl Story {
             wait_if_told(&api, accepted.operation, WAIT).await?;
             api.read::<Pool>("pools/demo").await
         });
-        let tally = workload.run_until(|| switching.is_finished() && step.elapsed() > PHASE)?;
+        let tally = workload.run_until(|_| switching.is_finished() && step.elapsed() > PHASE)?;
         let pool = self
             .runtime
             .block_on(switching)
@@ -192,7 +192,7 @@ impl Story {
         let degraded = self
             .runtime
             .spawn(async move { wait_for_phase(&api, PoolPhase::Degraded).await });
-        let tally = workload.run_until(|| degraded.is_finished() && step.elapsed() > PHASE)?;
+        let tally = workload.run_until(|_| degraded.is_finished() && step.elapsed() > PHASE)?;
         self.runtime
             .block_on(degraded)
             .context("the pool was not watched")??;
@@ -209,7 +209,7 @@ impl Story {
         let healed = self
             .runtime
             .spawn(async move { wait_for_phase(&api, PoolPhase::Serving).await });
-        let tally = workload.run_until(|| healed.is_finished())?;
+        let tally = workload.run_until(|_| healed.is_finished())?;
         self.runtime
             .block_on(healed)
             .context("the pool was not watched")??;
@@ -229,7 +229,7 @@ impl Story {
         let mut down = false;
         let mut up = false;
         let fabric = &mut self.fabric;
-        let tally = workload.run_until(|| {
+        let tally = workload.run_until(|_| {
             if !down && step.elapsed() > PHASE / 2 {
                 down = names.iter().all(|name| fabric.kill(name).is_ok());
                 up = fabric.start_all().is_ok();

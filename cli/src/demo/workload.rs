@@ -57,12 +57,12 @@ impl Workload {
         &mut self.host
     }
 
-    /// Keeps the host busy until `done` says so (asked often), then waits for what is in flight.
-    pub(crate) fn run_until(&mut self, mut done: impl FnMut() -> bool) -> anyhow::Result<Tally> {
+    /// Keeps the host busy until `done` says so (asked often, told what was done), then waits for what is in flight.
+    pub(crate) fn run_until(&mut self, mut done: impl FnMut(&Tally) -> bool) -> anyhow::Result<Tally> {
         let mut tally = Tally::default();
         let mut last = Instant::now();
         loop {
-            let ending = done();
+            let ending = done(&tally);
             while !ending && self.in_flight.len() < DEPTH {
                 self.submit()?;
             }
