@@ -327,7 +327,8 @@ fn a_leg_in_sync_with_a_bad_superblock_is_refused_and_not_written_to() {
         bench.attach_all();
         bench.settle();
         let refused = format!("refused B: the superblock of leg 1 of the group cannot be used: {problem}");
-        assert_eq!(bench.said(), ["A: read 0+18", "B: read 0+18", &refused, "ask A"]);
+        let said = ["A: read 0+18", "B: read 0+18", &refused, "ask A", "A: flush"];
+        assert_eq!(bench.said(), said);
         bench.committed();
         assert_eq!(bench.said(), ["opened"]);
         bench.pass(secs(60));
@@ -442,9 +443,18 @@ fn a_write_that_missed_a_leg_waits_for_the_store() {
         } else {
             bench.answer(1, Status::MediaError);
         }
-        assert_eq!(bench.said(), ["ask A"]);
+        assert_eq!(
+            bench.said(),
+            ["ask A", "A: flush"],
+            "what only A has now shall not be lost"
+        );
+        bench.answer(0, Status::Success);
         bench.write(8, 1);
-        assert_eq!(bench.said(), ["A: write 2312+1"], "later writes go to the rest");
+        assert_eq!(
+            bench.said(),
+            ["A: write durably 2312+1"],
+            "later writes go to the rest"
+        );
         bench.answer(0, Status::Success);
         assert_eq!(bench.said(), [""; 0], "and wait as well");
         bench.committed();
@@ -572,7 +582,7 @@ fn a_new_owner_waits_for_the_lease_of_a_leg_it_could_not_fence() {
     bench.pass(Duration::from_millis(7900));
     assert_eq!(bench.said(), ["A: read 0+18"], "B may still come");
     bench.pass(Duration::from_millis(200));
-    assert_eq!(bench.said(), ["A: read 0+1", "ask A"]);
+    assert_eq!(bench.said(), ["A: read 0+1", "ask A", "A: flush"]);
     bench.committed();
     // Fenced A at two seconds, lease three, margin half a second: that was over by then.
     assert_eq!(bench.said(), ["opened"]);
@@ -656,7 +666,10 @@ fn a_leg_that_does_not_answer_is_reported_and_taken_out() {
         .iter()
         .filter(|line| !line.contains("read 0+1"))
         .collect::<Vec<_>>();
-    assert_eq!(important, ["suspect B", "ask A", "A: write 2304+1"]);
+    assert_eq!(
+        important,
+        ["suspect B", "ask A", "A: write durably 2304+1", "A: flush"]
+    );
     bench.committed();
     assert_eq!(bench.said(), ["done 1 Success"]);
 }
@@ -702,7 +715,7 @@ fn a_write_that_the_last_leg_fails_ends_with_its_error() {
     assert_eq!(
         bench.said()[2..],
         [
-            "A: write 2304+1",
+            "A: write durably 2304+1",
             "done 3 MediaError",
             "A: read 2304+1",
             "done 4 Success"
@@ -817,7 +830,7 @@ fn held_answers_end_unavailable_when_the_last_leg_is_lost() {
     bench.answer(1, Status::Success);
     bench.said();
     bench.lose(1);
-    assert_eq!(bench.said(), ["ask A"]);
+    assert_eq!(bench.said(), ["ask A", "A: flush"]);
     bench.lose(0);
     assert_eq!(bench.said(), ["done 2 Unavailable"]);
 }

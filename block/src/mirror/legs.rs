@@ -147,6 +147,8 @@ pub(super) enum Purpose {
     FormatFlush,
     /// The flush before bitmap bits are cleared.
     ClearFlush,
+    /// The flush of a leg that has become the only one in sync.
+    LoneFlush,
 }
 
 impl Purpose {
@@ -164,7 +166,8 @@ impl Purpose {
             | Purpose::Read(_)
             | Purpose::JoinFlush
             | Purpose::FormatFlush
-            | Purpose::ClearFlush => None,
+            | Purpose::ClearFlush
+            | Purpose::LoneFlush => None,
         }
     }
     /// Whether a leg that fails it may have missed something.

@@ -63,7 +63,7 @@ use open::Opening;
 use read::Reads;
 use resync::Resync;
 use std::collections::VecDeque;
-use write::Modifies;
+use write::{Lone, Modifies};
 
 /// The most legs a group can have.
 pub const LEGS_MAX: usize = 8;
@@ -104,6 +104,7 @@ pub struct Mirror {
     reads: Reads,
     resync: Resync,
     held: Held,
+    lone: Lone,
     /// Since when no leg can be served from.
     away_since: Option<Time>,
     /// Something changed that another part of the machine may have waited for.
@@ -158,6 +159,11 @@ impl Mirror {
             reads: Reads::default(),
             resync: Resync::new(geometry.regions()),
             held: Held::default(),
+            lone: if expected.len() == 1 {
+                Lone::Flushed
+            } else {
+                Lone::No
+            },
             away_since: None,
             again: false,
             starved_until: None,
@@ -390,6 +396,7 @@ impl Mirror {
         self.note_absence();
         self.advance_membership();
         self.advance_rounds(memory);
+        self.advance_lone();
         self.advance_modifies();
         self.advance_reads();
         self.advance_rejoin(memory);
@@ -436,6 +443,8 @@ impl Mirror {
             Purpose::Format { .. } => self.format_written(leg, succeeded),
             Purpose::FormatFlush => self.format_flushed(leg, succeeded),
             Purpose::ClearFlush => self.clear_flushed(leg, succeeded),
+            // A leg that failed it is out, or is tried again with the next flush from above.
+            Purpose::LoneFlush => {}
         }
     }
 

@@ -12,6 +12,9 @@
 //! in sync has missed goes back to `Stalled` and is sent again. Both still hold their range: writes that overlap them
 //! wait, others go on.
 //!
+//! While only one leg is in sync, every write there is durable before it is acknowledged, and what was acknowledged before is
+//! flushed: were the leg to lose what is in its cache, no other leg would have it, and a later flush would be a lie.
+//!
 //! A deallocation would let legs read differently (before or zeroes): it is passed on as write zeroes.
 
 use super::locks::Holder;
@@ -44,6 +47,16 @@ struct Modify {
     /// What the only leg in sync said.
     error: Option<Status>,
     locked: bool,
+}
+
+/// Whether one leg alone is in sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lone {
+    No,
+    /// It is; writes from before (numbers below the given one) may still be in flight to it.
+    Draining(u64),
+    /// It is, and what was written before has been flushed.
+    Flushed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,7 +180,10 @@ impl Mirror {
         modify.pending = targets;
         modify.succeeded = LegSet::EMPTY;
         modify.error = None;
-        let (operation, range) = (modify.operation, modify.range);
+        let (mut operation, range) = (modify.operation, modify.range);
+        if self.legs.in_sync().len() == 1 {
+            operation = durably(operation);
+        }
         for leg in targets.iter() {
             self.send(leg, Purpose::Modify(number), operation, range);
         }
@@ -294,6 +310,29 @@ impl Mirror {
         }
     }
 
+    /// What other legs had as well is now on one alone: puts it on the media there.
+    pub(super) fn advance_lone(&mut self) {
+        let in_sync = self.legs.in_sync();
+        if in_sync.len() > 1 {
+            self.lone = Lone::No;
+            return;
+        }
+        let leg = in_sync.first().expect("the last leg in sync is never given up");
+        match self.lone {
+            Lone::No => self.lone = Lone::Draining(self.modifies.next),
+            Lone::Draining(before) => {
+                let drained = !self.modifies.any_pending_before(before, leg);
+                if drained && self.legs.serving().has(leg) {
+                    self.lone = Lone::Flushed;
+                    self.send(leg, Purpose::LoneFlush, Operation::Flush, BlockRange::default());
+                }
+                return;
+            }
+            Lone::Flushed => return,
+        }
+        self.again = true;
+    }
+
     /// Notes when there was a leg to serve from last.
     pub(super) fn note_absence(&mut self) {
         if self.legs.serving().is_empty() {
@@ -383,5 +422,20 @@ impl Mirror {
         } else {
             self.held.push(id, status);
         }
+    }
+}
+
+/// The same, on the media before it ends.
+fn durably(operation: Operation) -> Operation {
+    match operation {
+        Operation::Write { buffer, .. } => Operation::Write {
+            buffer,
+            durable: true,
+        },
+        Operation::WriteZeroes { deallocate, .. } => Operation::WriteZeroes {
+            deallocate,
+            durable: true,
+        },
+        other => other,
     }
 }

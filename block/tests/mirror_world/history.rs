@@ -22,6 +22,9 @@ struct Write {
 pub(crate) struct History {
     clock: u64,
     blocks: BTreeMap<u64, Vec<Write>>,
+    /// What a read has shown since the last write.
+    settled: BTreeMap<u64, (u64, u64)>,
+    unsettled: u64,
 }
 
 /// A write in progress: where in the history it is.
@@ -52,6 +55,7 @@ impl History {
         let start = self.tick();
         let mut handle = Vec::new();
         for block in blocks {
+            self.settled.remove(&block);
             let writes = self.blocks.entry(block).or_insert_with(|| vec![BLANK]);
             handle.push((block, writes.len()));
             writes.push(Write {
@@ -84,6 +88,13 @@ impl History {
 
     /// Whether a read that began then may return this now.
     pub(crate) fn may_read(&self, block: u64, began: u64, token: u64) -> Result<(), String> {
+        let settled = self
+            .settled
+            .get(&block)
+            .filter(|(when, shown)| *when < began && *shown != token);
+        if let Some((_, shown)) = settled {
+            return Err(format!("block {block} read {token:#x}, and {shown:#x} before"));
+        }
         let blank = [BLANK];
         let writes = self.blocks.get(&block).map_or(&blank[..], |writes| writes);
         let superseded = |old: &Write| {
@@ -105,31 +116,24 @@ impl History {
         ))
     }
 
-    /// A read has shown this, nothing is being written, and legs were made equal or one of them alone is read: the doubt is
-    /// over, what was not shown will not be.
-    pub(crate) fn settle(&mut self, block: u64, token: u64) {
+    /// A read that began then has shown this. If nothing was being written meanwhile, reads show the same until somebody
+    /// writes there or legs change.
+    pub(crate) fn settle(&mut self, block: u64, began: u64, token: u64) {
         let now = self.tick();
-        let Some(writes) = self.blocks.get_mut(&block) else {
-            return;
-        };
-        // Zeroes do not tell which write they are of.
-        if token == 0 || writes.iter().any(|write| write.end.is_none()) {
-            return;
+        let over = |write: &Write| write.end.is_some_and(|end| end < began);
+        if self
+            .blocks
+            .get(&block)
+            .is_some_and(|writes| writes.iter().all(over))
+        {
+            self.settled.insert(block, (now, token));
         }
-        let shown = writes
-            .iter()
-            .position(|write| write.token == token)
-            .expect("was allowed");
-        if writes[shown].acknowledged {
-            let end = writes[shown].end.expect("none is in progress");
-            let later_doubts = writes
-                .iter_mut()
-                .filter(|write| !write.acknowledged && write.start > end);
-            later_doubts.for_each(|write| write.token = u64::MAX);
-        } else {
-            writes[shown].acknowledged = true;
-            writes[shown].end = Some(now);
-        }
+    }
+
+    /// Legs are lost, or may have lost something: where they were not equal yet, another one may be read.
+    pub(crate) fn unsettle(&mut self) {
+        self.settled.clear();
+        self.unsettled = self.tick();
     }
 
     /// Whether a leg that holds this now has a write that was just acknowledged, or one that is not older.
