@@ -6,6 +6,9 @@
 //! highest key it ever accepted and refuses lower ones, so a reservation conflict anywhere on the way means one thing: there is a
 //! newer epoch. The preempt is answered only when nothing of the preempted can execute any more.
 //!
+//! Each association has a host identifier of its own (`paths`), so what this owner had in flight on a connection that it
+//! lost, perhaps still unread at the leg, is preempted like anybody else's: also under the same epoch.
+//!
 //! What it deliberately is not: it neither sends nor waits; the node's paths do, and begin again after each reconnection.
 
 use fabric::host::Reservation;
@@ -37,6 +40,8 @@ enum State {
 pub(crate) struct Registrant {
     /// The key it registered: its epoch.
     pub(crate) key: u64,
+    /// It is the host that asks: this association, not one before it.
+    pub(crate) own: bool,
     /// It holds the reservation.
     pub(crate) holds: bool,
 }
@@ -111,14 +116,10 @@ impl Fence {
         if registrants.iter().any(|other| other.key > self.epoch) {
             return self.end(Next::Stale);
         }
-        if !registrants.iter().any(|own| own.key == self.epoch) {
+        if !registrants.iter().any(|any| any.own && any.key == self.epoch) {
             return self.end(Next::Broken);
         }
-        let mut others: Vec<Registrant> = registrants
-            .iter()
-            .copied()
-            .filter(|other| other.key != self.epoch)
-            .collect();
+        let mut others: Vec<Registrant> = registrants.iter().copied().filter(|other| !other.own).collect();
         // The holder last: from then on the reservation is ours, and whoever registered anew meanwhile is refused.
         others.sort_by_key(|other| (other.holds, other.key));
         others.dedup_by_key(|other| other.key);
@@ -158,11 +159,12 @@ impl Fence {
 #[cfg(test)]
 mod tests {
     //! Deliberate bugs these tests were seen to catch: holder preempted first; acquire sent although taken; a conflict taken
-    //! for a failure; a newer registrant preempted.
+    //! for a failure; a newer registrant preempted; an association before this one taken for this one.
     use super::*;
 
     fn registrant(key: u64, holds: bool) -> Registrant {
-        Registrant { key, holds }
+        let own = key == 7;
+        Registrant { key, own, holds }
     }
 
     fn begun() -> Fence {
@@ -250,9 +252,26 @@ mod tests {
     }
 
     #[test]
-    fn after_a_reconnection_what_is_held_stays_held() {
+    fn what_is_held_stays_held() {
         let mut fence = begun();
         assert_eq!(fence.handle_report(&[registrant(7, true)]), Next::Held);
+    }
+
+    #[test]
+    fn an_association_before_this_one_is_preempted_under_the_same_epoch() {
+        let mut fence = begun();
+        let before = Registrant {
+            key: 7,
+            own: false,
+            holds: true,
+        };
+        assert_eq!(preempts(fence.handle_report(&[before, registrant(7, false)])), 7);
+        assert_eq!(fence.handle_ended(Ended::Success), Next::Held);
+        assert_eq!(
+            begun().handle_report(&[before]),
+            Next::Broken,
+            "we registered too"
+        );
     }
 
     #[test]

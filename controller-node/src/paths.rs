@@ -6,7 +6,9 @@
 //! Invariants:
 //! * a command that was taken comes back exactly once while its association lives; when that is lost, everything in flight there
 //!   is forgotten first and `Down` is said then;
-//! * the host identifier is this start's incarnation: what an earlier start had in flight is fenced like anybody else's (R2).
+//! * every association goes under a host identifier of its own, counted up from this start's incarnation: what an earlier start, or
+//!   an earlier association of this one, had in flight is fenced like anybody else's (R2);
+//! * no fence is sent behind commands of an older epoch of the same pool: their association ends first.
 
 use crate::fence::Registrant;
 use crate::pool::{LegAddress, Purpose};
@@ -153,12 +155,15 @@ impl Paths {
     fn connect(&mut self, now: Time, node: DiskNodeId, address: DiskNodeAddress) {
         let ids = self.ranges.take();
         self.by_range.insert(ids.range(), node);
-        let config = AssociationConfig::new(
-            &self.host_nqn,
-            self.host_id,
-            &address.subsystem_nqn,
-            address.address,
-        );
+        let config = AssociationConfig {
+            renew_host_id: true,
+            ..AssociationConfig::new(
+                &self.host_nqn,
+                self.host_id,
+                &address.subsystem_nqn,
+                address.address,
+            )
+        };
         let mut association = Association::new(config, ids);
         association.connect(now);
         self.paths.insert(
@@ -200,6 +205,9 @@ impl Paths {
         command: Command,
         memory: &mut dyn Memory,
     ) {
+        if self.is_behind_older(leg.disk_node, ticket) {
+            return self.suspect(now, leg.disk_node, memory);
+        }
         let tag = Tag(self.next_tag);
         let Some(path) = self.paths.get_mut(&leg.disk_node) else {
             return;
@@ -214,6 +222,18 @@ impl Paths {
             assert!(kept.is_none(), "tags count up");
         }
         self.drain(leg.disk_node);
+    }
+
+    /// Whether this is a fence, and its pool still has commands of an older epoch in flight there. The fence would not stop
+    /// them: they are the same host's. They go with their association, and the next one fences them (R2).
+    fn is_behind_older(&self, node: DiskNodeId, ticket: Ticket) -> bool {
+        let Purpose::Fence(epoch, _) = ticket.purpose else {
+            return false;
+        };
+        let older = |other: &Ticket| other.pool == ticket.pool && other.purpose.epoch() < epoch;
+        self.tickets
+            .values()
+            .any(|(there, other)| *there == node && older(other))
     }
 
     /// Breaks the connection to a disk node that leaves commands unanswered, and connects anew.
@@ -334,6 +354,7 @@ impl Paths {
             .get_mut(&node)
             .expect("only a path that is there speaks");
         let ready = path.association.is_ready();
+        let host_id = path.association.config().host_id;
         match event {
             AssociationEvent::Ready { .. } => {
                 path.told_up = true;
@@ -354,7 +375,7 @@ impl Paths {
             }
             AssociationEvent::ReservationStatus { tag, result } => {
                 if let Some((_, ticket)) = self.tickets.remove(&tag).filter(|_| ready) {
-                    self.outputs.push_back(reported(ticket, result));
+                    self.outputs.push_back(reported(ticket, host_id, result));
                 }
             }
             AssociationEvent::NamespacesRead | AssociationEvent::DiscoveryLog { .. } => {}
@@ -399,7 +420,11 @@ fn failure(status: nvme::Status) -> Failure {
     }
 }
 
-fn reported(ticket: Ticket, result: Result<nvme::reservation::Report, nvme::Status>) -> PathsOutput {
+fn reported(
+    ticket: Ticket,
+    own: [u8; 16],
+    result: Result<nvme::reservation::Report, nvme::Status>,
+) -> PathsOutput {
     match result {
         Err(status) => PathsOutput::Completed {
             ticket,
@@ -408,6 +433,7 @@ fn reported(ticket: Ticket, result: Result<nvme::reservation::Report, nvme::Stat
         Ok(report) => {
             let registrants = report.registrants.iter().map(|registrant| Registrant {
                 key: registrant.key.0,
+                own: registrant.host_id.0 == own,
                 holds: registrant.holds_reservation,
             });
             PathsOutput::Reported {

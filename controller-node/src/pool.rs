@@ -22,7 +22,7 @@ use cluster::status::{GroupLegStatus, GroupStatus, SliceStatus, VolumeStatus};
 use cluster::{DiskNodeId, Epoch, GroupId, Incarnation, LegId, PoolId, VolumeId};
 use fabric::host::Command;
 use fabric::target::AnaState;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use uuid::Uuid;
 
 /// A leg that refuses to be reserved is asked again so soon: its disk may be back.
@@ -35,6 +35,15 @@ pub(crate) enum Purpose {
     Slice(Epoch, SubRequestId),
     /// The leg is being fenced.
     Fence(Epoch, LegId),
+}
+
+impl Purpose {
+    /// Under which epoch.
+    pub(crate) fn epoch(self) -> Epoch {
+        match self {
+            Purpose::Slice(epoch, _) | Purpose::Fence(epoch, _) => epoch,
+        }
+    }
 }
 
 /// Where a leg is.
@@ -117,6 +126,8 @@ pub(crate) struct Pool {
     /// Volumes that the map was seen to know, while it was open here: hosts may know them too.
     known: BTreeMap<VolumeId, Blocks>,
     tuning: Tuning,
+    /// Disk nodes that answer now.
+    up: BTreeSet<DiskNodeId>,
     outputs: VecDeque<PoolOutput>,
 }
 
@@ -133,6 +144,7 @@ impl Pool {
             volumes,
             known: BTreeMap::new(),
             tuning,
+            up: BTreeSet::new(),
             outputs: VecDeque::new(),
         }
     }
@@ -146,9 +158,10 @@ impl Pool {
         memory: &mut dyn Memory,
     ) {
         self.config = config;
+        self.up = self.disk_nodes().into_iter().filter(|node| up(*node)).collect();
         match self.grant() {
             None => self.step_down(now, memory),
-            Some(epoch) => self.take(now, epoch, up, memory),
+            Some(epoch) => self.take(now, epoch, memory),
         }
         self.converge_volumes(now, memory);
         self.drain(now, memory);
@@ -184,23 +197,33 @@ impl Pool {
         }
     }
 
-    fn take(&mut self, now: Time, epoch: Epoch, up: &dyn Fn(DiskNodeId) -> bool, memory: &mut dyn Memory) {
-        if let Some(owned) = &mut self.owned {
-            assert!(owned.epoch <= epoch, "revisions keep grants in order");
-            if owned.epoch < epoch {
-                // The store has granted a later epoch: what runs under the older one is fenced, by ourselves.
-                self.outputs.push_back(PoolOutput::Ana(AnaState::Inaccessible));
-                owned.slice.fence(now, memory);
+    fn take(&mut self, now: Time, epoch: Epoch, memory: &mut dyn Memory) {
+        match &mut self.owned {
+            None => self.open_granted(now, memory),
+            Some(owned) => {
+                assert!(owned.epoch <= epoch, "revisions keep grants in order");
+                if owned.epoch < epoch {
+                    // The store has granted a later epoch: what runs under the older one is fenced, by ourselves, and once that
+                    // has ended the later one opens.
+                    self.outputs.push_back(PoolOutput::Ana(AnaState::Inaccessible));
+                    owned.slice.fence(now, memory);
+                }
             }
-            return;
         }
-        if self.ended.as_ref().is_some_and(|(ended, _)| *ended >= epoch) {
-            return;
-        }
-        self.open(now, epoch, up, memory);
     }
 
-    fn open(&mut self, now: Time, epoch: Epoch, up: &dyn Fn(DiskNodeId) -> bool, memory: &mut dyn Memory) {
+    /// Opens the slice if it is granted, and that grant is not used up.
+    fn open_granted(&mut self, now: Time, memory: &mut dyn Memory) {
+        let ended = self.ended.as_ref().map(|(ended, _)| *ended);
+        if let Some(epoch) = self
+            .grant()
+            .filter(|epoch| ended.is_none_or(|ended| ended < *epoch))
+        {
+            self.open(now, epoch, memory);
+        }
+    }
+
+    fn open(&mut self, now: Time, epoch: Epoch, memory: &mut dyn Memory) {
         let config = self.slice_config(epoch);
         match Slice::new(config, now) {
             Err(reason) => self.ended = Some((epoch, reason)),
@@ -213,8 +236,7 @@ impl Pool {
                     legs,
                     closing: false,
                 });
-                let nodes: Vec<DiskNodeId> = self.disk_nodes().into_iter().filter(|node| up(*node)).collect();
-                for node in nodes {
+                for node in self.up.clone() {
                     self.path_up(now, node, memory);
                 }
             }
@@ -291,6 +313,7 @@ impl Pool {
 
     /// A disk node answers: its legs are fenced, then attached.
     pub(crate) fn path_up(&mut self, now: Time, node: DiskNodeId, memory: &mut dyn Memory) {
+        self.up.insert(node);
         let Some(owned) = &mut self.owned else { return };
         for (id, leg) in owned
             .legs
@@ -306,6 +329,7 @@ impl Pool {
 
     /// A disk node does not answer any more; what was in flight there has ended, unanswered.
     pub(crate) fn path_down(&mut self, now: Time, node: DiskNodeId, memory: &mut dyn Memory) {
+        self.up.remove(&node);
         let Some(owned) = &mut self.owned else { return };
         for (id, leg) in owned
             .legs
@@ -590,6 +614,8 @@ impl Pool {
         );
         self.ended = Some((owned.epoch, reason));
         self.outputs.push_back(PoolOutput::VolumesChanged);
+        // A later grant may have come while it ended.
+        self.open_granted(now, memory);
     }
 
     /// The configuration it converges to.

@@ -227,7 +227,8 @@ impl Fabric {
 
     fn incarnation(&mut self) -> Incarnation {
         self.next_incarnation += 1;
-        Incarnation(Uuid::from_u128(self.next_incarnation))
+        // Host identifiers are counted up from here.
+        Incarnation(Uuid::from_u128(self.next_incarnation << 64))
     }
 
     /// Makes trouble for a while, lets everything settle, reads everything back.
@@ -281,6 +282,7 @@ impl Fabric {
             }
             Ok(ControllerReport::Membership(request)) => self.answer(node, &request),
             Ok(ControllerReport::Status(status)) => {
+                self.tell(|| format!("{node:?} says {:?}", status.slices.first().map(told)));
                 if self.world.now() >= self.store_back && self.keeper.note_created(&status) {
                     (0..self.controllers.len()).for_each(|index| self.push(index));
                 }
@@ -568,6 +570,16 @@ impl Fabric {
             println!("{:>12.6} s  {}", self.world.now().0 as f64 / 1e9, text());
         }
     }
+}
+
+/// A slice's status, in short.
+fn told(slice: &cluster::status::SliceStatus) -> String {
+    let legs = slice.groups.iter().flat_map(|group| &group.legs);
+    let legs: Vec<(bool, bool)> = legs.map(|leg| (leg.in_sync, leg.reachable)).collect();
+    format!(
+        "{:?} {:?}, legs (in sync, reachable) {legs:?}",
+        slice.epoch, slice.state
+    )
 }
 
 /// A disk node with one formatted disk and a leg on it.

@@ -514,8 +514,14 @@ impl World {
                     connection.0 & ConnectionId::ACCEPTED == 0 && !known && reason == CloseReason::Broken;
                 if let Some(end) = self.nodes[node.0].ends.remove(&connection) {
                     self.pipes.remove(&end.out);
+                    // A later life of the peer may use the same name again.
                     let gone = &mut self.nodes[end.peer.0].ends;
-                    gone.remove(&end.peer_connection);
+                    if gone
+                        .get(&end.peer_connection)
+                        .is_some_and(|far| far.peer_connection == connection)
+                    {
+                        gone.remove(&end.peer_connection);
+                    }
                     self.tell(node, Event::Closed { connection, reason });
                 } else if refused {
                     self.tell(node, Event::Closed { connection, reason });

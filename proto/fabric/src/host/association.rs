@@ -304,6 +304,10 @@ impl Association {
     }
 
     fn begin(&mut self, now: Time) {
+        if self.config.renew_host_id {
+            let next = u128::from_be_bytes(self.config.host_id).wrapping_add(1);
+            self.config.host_id = next.to_be_bytes();
+        }
         let connection = self.ids.allocate();
         let queue = Queue::new(connection, self.digests(), ADMIN_COMMANDS, ADMIN_CAPSULE_BYTES);
         self.admin = Some(queue);

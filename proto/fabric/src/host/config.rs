@@ -10,6 +10,9 @@ pub struct AssociationConfig {
     pub host_nqn: String,
     /// The host's identifier: reservations and fencing go by it. A controller node takes a fresh one at each start (R2).
     pub host_id: [u8; 16],
+    /// Every attempt to connect goes under the next identifier (`host_id` counted up). Reservations then tell what an earlier
+    /// association of this very host may still have in the network, or unread at the controller, from what the present one sends.
+    pub renew_host_id: bool,
     /// The subsystem to connect to.
     pub subsystem_nqn: String,
     /// Where its controller listens.
@@ -49,6 +52,7 @@ impl AssociationConfig {
         AssociationConfig {
             host_nqn: host_nqn.to_owned(),
             host_id,
+            renew_host_id: false,
             subsystem_nqn: subsystem_nqn.to_owned(),
             address,
             io_queues: 1,

@@ -3,8 +3,9 @@
 //!
 //! With `epoch_keys` the keys are epochs (rule R2), and the table is stricter than the specification:
 //! * the highest key ever accepted is part of the state, and Register and Acquire with a lower one conflict;
-//! * an accepted Acquire (of any action) takes the reservation from whoever holds it, and every registration with a
-//!   lower key is gone; a preempt's PRKEY may be zero;
+//! * an accepted Acquire (of any action) takes the reservation from whoever holds it, and every other registration is gone,
+//!   one with the same key too: an epoch has one owner, and another host of that epoch is an association that the owner
+//!   has lost; a preempt's PRKEY may be zero;
 //! * once a key was accepted, only registrants have access, whether a reservation is held or not;
 //! * the state always persists.
 //!
@@ -365,15 +366,15 @@ impl ReservationTable {
         }
     }
 
-    /// With epoch keys: the reservation is the caller's, and lower epochs have no registration any more.
+    /// With epoch keys: the reservation is the caller's, and nobody else has a registration any more (none has a higher
+    /// key: such a caller was refused).
     fn take_over(&mut self, host: HostId, kind: ReservationType) -> Outcome {
-        let key = self.state.registrants[&host];
         let mut outcome = Outcome {
             drain: true,
             ..Outcome::default()
         };
         self.state.held = Some(Held { kind, holder: host });
-        self.preempt_registrations(host, |_, other| other < key, &mut outcome);
+        self.preempt_registrations(host, |_, _| true, &mut outcome);
         outcome
     }
 

@@ -384,6 +384,31 @@ fn epochs_only_grow() {
     assert_eq!(table.state.highest_key, 6);
 }
 
+#[test]
+fn an_epoch_has_one_host_that_holds() {
+    let mut table = ReservationTable::new(true, ReservationState::default());
+    let (register, acquire) = (
+        ReservationCommand::Register {
+            new_key: 5,
+            persist: None,
+        },
+        ReservationCommand::Acquire {
+            kind: ExclusiveAccessRegistrantsOnly,
+            current_key: 5,
+        },
+    );
+    for (host, lost) in [(HOLDER, None), (OTHER, Some(HOLDER))] {
+        table.execute(host, register).expect("registers");
+        let outcome = table.execute(host, acquire).expect("takes over");
+        assert_eq!(outcome.lost, lost.into_iter().collect());
+    }
+    assert!(
+        !table.allows(HOLDER, Access::Write),
+        "an association before, of the same owner"
+    );
+    assert!(table.allows(OTHER, Access::Write));
+}
+
 fn any_command() -> impl Strategy<Value = ReservationCommand> {
     let key = 0..4u64;
     let kind = prop::sample::select(ReservationType::ALL);

@@ -15,7 +15,7 @@ impl Association {
         !matches!(self.phase, Phase::Idle | Phase::ShuttingDown { .. })
     }
 
-    /// What it was made with.
+    /// What it was made with; the host identifier is the present one.
     pub fn config(&self) -> &AssociationConfig {
         &self.config
     }
