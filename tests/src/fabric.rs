@@ -33,6 +33,8 @@ const VOLUME: cluster::VolumeId = cluster::VolumeId(Uuid::from_u128(0x500));
 const HOT_BLOCKS: u64 = 80;
 const HOT_STRIDE: u64 = 97;
 const DEPTH: usize = 12;
+/// How long the host waits, half of the time, before it asks for the next thing.
+const THINK_US_MAX: u64 = 30_000;
 /// Once trouble has stopped, everything in flight ends within this.
 const SETTLED: Duration = Duration::from_secs(90);
 
@@ -84,7 +86,8 @@ pub struct Fabric {
     next_incarnation: u128,
     /// While the store is away membership requests wait.
     store_back: Time,
-    waiting: Vec<(NodeName, MembershipRequest)>,
+    /// Who asked in which life: an answer to a process that has ended reaches nobody.
+    waiting: Vec<(NodeName, u64, MembershipRequest)>,
     /// What is to be undone, and when.
     undo: Vec<(Time, Undo)>,
     /// The disk node whose power failed last is not trusted with the only copy before the legs are in sync again.
@@ -264,8 +267,8 @@ impl Fabric {
             self.hear(node, report)?;
         }
         if self.world.now() >= self.store_back {
-            for (node, request) in std::mem::take(&mut self.waiting) {
-                self.answer(node, &request);
+            for (node, life, request) in std::mem::take(&mut self.waiting) {
+                self.answer(node, life, &request);
             }
         }
         Ok(())
@@ -278,9 +281,11 @@ impl Fabric {
         };
         match report.downcast::<ControllerReport>().map(|report| *report) {
             Ok(ControllerReport::Membership(request)) if self.world.now() < self.store_back => {
-                self.waiting.push((node, request));
+                self.waiting.push((node, self.world.life(node), request));
             }
-            Ok(ControllerReport::Membership(request)) => self.answer(node, &request),
+            Ok(ControllerReport::Membership(request)) => {
+                self.answer(node, self.world.life(node), &request);
+            }
             Ok(ControllerReport::Status(status)) => {
                 self.tell(|| format!("{node:?} says {:?}", status.slices.first().map(told)));
                 if self.world.now() >= self.store_back && self.keeper.note_created(&status) {
@@ -292,7 +297,7 @@ impl Fabric {
         Ok(())
     }
 
-    fn answer(&mut self, node: NodeName, request: &MembershipRequest) {
+    fn answer(&mut self, node: NodeName, life: u64, request: &MembershipRequest) {
         let before = self.keeper.in_sync.clone();
         let answer = self.keeper.record(request);
         self.tell(|| {
@@ -303,8 +308,10 @@ impl Fabric {
         });
         self.outcome.memberships += u64::from(before != self.keeper.in_sync);
         let span = Duration::from_micros(200 + self.world.random.below(5_000));
-        self.world
-            .control_after(node, span, Box::new(ControllerControl::Membership(answer)));
+        if self.world.life(node) == life {
+            let control = ControllerControl::Membership(answer);
+            self.world.control_after(node, span, Box::new(control));
+        }
     }
 
     fn hear_host(&mut self, report: HostReport) -> Result<(), String> {
@@ -342,8 +349,10 @@ impl Fabric {
                 volume,
                 operation,
             };
+            // Bursts and pauses: the end of one and the next.
+            let think = self.world.random.below(THINK_US_MAX) * self.world.random.below(2);
             self.world
-                .control_after(self.host, Duration::ZERO, Box::new(control));
+                .control_after(self.host, Duration::from_micros(think), Box::new(control));
         }
     }
 

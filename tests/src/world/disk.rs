@@ -15,6 +15,24 @@ struct Unflushed {
     bytes: Vec<u8>,
 }
 
+impl Unflushed {
+    /// What of it lies before and behind a range.
+    fn outside(self, offset: u64, length: u64) -> Vec<Unflushed> {
+        let end = self.offset + self.bytes.len() as u64;
+        if end <= offset || offset + length <= self.offset {
+            return vec![self];
+        }
+        let before = offset.saturating_sub(self.offset) as usize;
+        let behind = (offset + length).clamp(self.offset, end);
+        let parts = [
+            (self.offset, self.bytes[..before].to_vec()),
+            (behind, self.bytes[(behind - self.offset) as usize..].to_vec()),
+        ];
+        let parts = parts.into_iter().filter(|(_, bytes)| !bytes.is_empty());
+        parts.map(|(offset, bytes)| Unflushed { offset, bytes }).collect()
+    }
+}
+
 /// A disk.
 #[derive(Clone, Debug)]
 pub struct WorldDisk {
@@ -56,28 +74,19 @@ impl WorldDisk {
     /// A write that completed; on the media at once if `durable`.
     pub fn write(&mut self, offset: u64, bytes: &[u8], durable: bool) {
         self.check(offset, bytes.len() as u64);
-        self.unflushed.push(Unflushed {
-            offset,
-            bytes: bytes.to_vec(),
-        });
         if durable {
-            // Force unit access promises this write; what it overlaps must not come back over it.
-            let write = self.unflushed.pop().expect("pushed just now");
-            let overlapping: Vec<Unflushed> = self.take_overlapping(write.offset, write.bytes.len() as u64);
-            for old in overlapping {
-                self.settle(old.offset, &old.bytes);
-            }
-            self.settle(write.offset, &write.bytes);
+            // Force unit access promises this write and no other: the rest of what it overlaps may still be lost.
+            self.unflushed = std::mem::take(&mut self.unflushed)
+                .into_iter()
+                .flat_map(|write| write.outside(offset, bytes.len() as u64))
+                .collect();
+            self.settle(offset, bytes);
+        } else {
+            self.unflushed.push(Unflushed {
+                offset,
+                bytes: bytes.to_vec(),
+            });
         }
-    }
-
-    fn take_overlapping(&mut self, offset: u64, length: u64) -> Vec<Unflushed> {
-        let overlaps = |write: &Unflushed| {
-            write.offset < offset + length && offset < write.offset + write.bytes.len() as u64
-        };
-        let (overlapping, rest) = self.unflushed.drain(..).partition(overlaps);
-        self.unflushed = rest;
-        overlapping
     }
 
     /// Everything that completed before is on the media.
@@ -185,5 +194,22 @@ mod tests {
             assert_eq!(read(&disk, 8192), block(3), "a durable write is kept");
         }
         assert!((20..80).contains(&lost), "{lost} of 100 cuts lost something");
+    }
+
+    #[test]
+    fn reads_see_the_newest_write_whatever_was_made_durable_between() {
+        let mut disk = WorldDisk::new(1 << 20);
+        disk.write(0, &vec![1; 4 * BLOCK], false);
+        disk.write(0, &vec![2; 2 * BLOCK], false);
+        disk.write(0, &block(3), true);
+        assert_eq!(read(&disk, 0), block(3));
+        assert_eq!(
+            read(&disk, BLOCK as u64),
+            block(2),
+            "the older write does not come back"
+        );
+        assert_eq!(read(&disk, 2 * BLOCK as u64), block(1));
+        disk.flush();
+        assert_eq!(read(&disk, BLOCK as u64), block(2));
     }
 }

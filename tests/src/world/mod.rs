@@ -187,6 +187,11 @@ impl World {
         self.drain(node);
     }
 
+    /// Which process runs there: counts starts.
+    pub fn life(&self, node: NodeName) -> u64 {
+        self.nodes[node.0].life
+    }
+
     /// Whether a process runs there.
     pub fn is_alive(&self, node: NodeName) -> bool {
         self.nodes[node.0].actor.is_some()
@@ -221,7 +226,9 @@ impl World {
 
     /// Nothing reaches the process, and it does nothing, until then. It does not notice.
     pub fn pause(&mut self, node: NodeName, span: Duration) {
-        self.nodes[node.0].paused_until = Some(self.now + span);
+        // Never shorter than it was: what was put off keeps its order.
+        let slot = &mut self.nodes[node.0];
+        slot.paused_until = slot.paused_until.max(Some(self.now + span));
     }
 
     /// Whether bytes between the two wait (both ways) or travel.

@@ -6,6 +6,7 @@
 //! * an accepted Acquire (of any action) takes the reservation from whoever holds it, and every other registration is gone,
 //!   one with the same key too: an epoch has one owner, and another host of that epoch is an association that the owner
 //!   has lost; a preempt's PRKEY may be zero;
+//! * a registrant may register a higher key: an owner that has regained the slice, on a leg that nobody reached between;
 //! * once a key was accepted, only registrants have access, whether a reservation is held or not;
 //! * the state always persists.
 //!
@@ -309,12 +310,8 @@ impl ReservationTable {
     }
 
     fn register(&mut self, host: HostId, new_key: u64) -> Result<(), Refusal> {
-        if self
-            .state
-            .registrants
-            .get(&host)
-            .is_some_and(|key| *key != new_key)
-        {
+        let known = self.state.registrants.get(&host);
+        if !self.epoch_keys && known.is_some_and(|key| *key != new_key) {
             return Err(Refusal::Conflict);
         }
         self.accept_key(new_key)?;

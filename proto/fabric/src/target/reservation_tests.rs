@@ -356,7 +356,10 @@ fn epochs_only_grow() {
         current_key,
     };
     assert_eq!(table.execute(HOLDER, register(0)), Err(Refusal::InvalidField));
-    table.execute(HOLDER, register(5)).expect("registers");
+    table.execute(HOLDER, register(4)).expect("registers");
+    table
+        .execute(HOLDER, register(5))
+        .expect("regained, and nobody else was here between");
     table.execute(HOLDER, acquire(5)).expect("acquires");
     assert!(table.state.persist_through_power_loss, "always");
     assert_eq!(table.execute(OTHER, register(4)), Err(Refusal::Conflict));
