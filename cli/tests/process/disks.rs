@@ -42,7 +42,7 @@ fn formatting_refuses_what_holds_anything() {
         ("something", 70_000, b"!", "its first MiB is not empty"),
     ] {
         let path = folder.path().join(name);
-        file_of(&path, 64 * MIB);
+        file_of(&path, 16 * MIB);
         put(&path, at, bytes);
         let before = fs::read(&path).expect("it is read");
         let shown = path.display();
@@ -171,6 +171,13 @@ fn wait_fault(fabric: &Fabric, node: &str, path: &Path, words: &str) {
     });
 }
 
+/// Waits until what a killed node had under way there has ended: it keeps the disk locked so long.
+fn wait_let_go(disk: &Path) {
+    wait_until("a disk to be let go of", || {
+        engine::disk::open_alone(disk).is_ok()
+    });
+}
+
 #[test]
 fn a_disk_that_cannot_be_used_is_reported_and_left_alone() {
     let mut fabric = fabric_of_pairs();
@@ -188,6 +195,7 @@ fn a_disk_that_cannot_be_used_is_reported_and_left_alone() {
 
     // Both copies of the superblock of a disk under the neighbour's volume.
     fabric.kill(&victim);
+    wait_let_go(&disk);
     flip(&disk, 100);
     flip(&disk, 64 * 1024 + 100);
     let damaged = fs::read(&disk).expect("it is read");
@@ -222,10 +230,12 @@ fn a_disk_that_cannot_be_used_is_reported_and_left_alone() {
     // The other disk can be used.
     fabric.create_pool("q", "16MiB");
     fabric.kill(&victim);
-    assert!(
-        fs::read(&disk).expect("it is read") == damaged,
-        "nothing on it was touched"
-    );
+    let found = fs::read(&disk).expect("it is read");
+    let touched = damaged
+        .iter()
+        .zip(&found)
+        .position(|(before, after)| before != after);
+    assert_eq!(touched, None, "nothing on it is touched");
 
     // Restored, it is as good as ever.
     flip(&disk, 100);
@@ -233,12 +243,12 @@ fn a_disk_that_cannot_be_used_is_reported_and_left_alone() {
     fabric.wait_pool("p", "serving");
     neighbour.goes_on();
 
-    // A disk of another node, one that is none, one that somebody has.
+    // A disk of another node, and one that is none.
     fabric.kill(&idle);
     let stolen = fabric.path(&format!("disk-{}a", &idle[1..]));
     let blank = fabric.path("blank");
     file_of(&blank, 64 * MIB);
-    let disks = [&stolen, &blank, &disk].map(|disk| disk.display().to_string());
+    let disks = [&stolen, &blank].map(|disk| disk.display().to_string());
     let owner = fabric.json(&["disk-nodes", "show", &idle])["id"]
         .as_str()
         .expect("an id")
@@ -261,15 +271,6 @@ fn a_disk_that_cannot_be_used_is_reported_and_left_alone() {
         "d4",
         &blank,
         "it is not formatted as a disk of a disk node: format it with `trestle disk format`",
-    );
-    wait_fault(
-        &fabric,
-        "d4",
-        &disk,
-        &format!(
-            "disk {} is in use: another process owns it, or it is mounted",
-            disk.display()
-        ),
     );
     fabric.kill("d4");
     fabric.start_daemon(&idle);

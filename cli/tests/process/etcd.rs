@@ -88,6 +88,7 @@ impl Server {
         ]);
         command.args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer]);
         command.args(["--initial-cluster", &format!("one={peer}")]);
+        command.args(["--heartbeat-interval", "50", "--election-timeout", "500"]);
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
