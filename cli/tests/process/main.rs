@@ -2,6 +2,10 @@
 //! strangers' bytes, to a store that is away, and to kill -9; and each time that a neighbour's verified I/O goes on and that
 //! nothing acknowledged is lost.
 //!
+//! Bugs these tests were seen to catch: one leg that refuses to be fenced takes the connection from all others on its node; a
+//! restarted disk node finds its disks still locked by what the killed one had under way; deletes whose answer the client
+//! could not read; too little space told to scripts as a missing store.
+//!
 //! Nothing here sleeps for correctness: every wait is for a condition, and bounded. The host and its verified I/O are the
 //! demo's own.
 
