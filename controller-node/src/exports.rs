@@ -172,7 +172,6 @@ fn subsystem(config: &PoolConfig) -> SubsystemConfig {
         cntlid_last: config.cntlid.1,
         hosts: BTreeSet::new(),
         reservations: false,
-        single_association: false,
     }
 }
 

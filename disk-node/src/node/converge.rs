@@ -322,7 +322,6 @@ impl Node {
             cntlid_last: 0xffef,
             hosts: BTreeSet::new(),
             reservations: true,
-            single_association: true,
         };
         self.target.upsert_subsystem(now, SUBSYSTEM, subsystem, memory);
         self.target

@@ -71,9 +71,6 @@ pub struct SubsystemConfig {
     pub hosts: BTreeSet<String>,
     /// Whether namespaces may have reservations (ONCS); each says for itself.
     pub reservations: bool,
-    /// A host identifier has one association here: a new one ends the one before. What that left in flight are orphans then, and
-    /// what it left unread is never executed (R8), also where the old connection does not know yet that it is dead.
-    pub single_association: bool,
 }
 
 /// A namespace.

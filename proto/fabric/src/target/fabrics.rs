@@ -30,7 +30,7 @@ impl Target {
         memory: &mut dyn Memory,
     ) {
         let response = match command {
-            FabricsCommand::Connect(connect) => self.connect(now, id, slot, &connect, memory),
+            FabricsCommand::Connect(connect) => self.connect(now, id, slot, &connect),
             FabricsCommand::PropertyGet(get) => self.property_get(id, get),
             FabricsCommand::PropertySet(set) => self.property_set(id, set),
             _ => Err(Status::INVALID_OPCODE.do_not_retry().into()),
@@ -45,7 +45,6 @@ impl Target {
         id: ConnectionId,
         slot: u16,
         connect: &Connect,
-        memory: &mut dyn Memory,
     ) -> Result<Response, Refused> {
         let Payload::Bytes(data) = self.take_payload(id, slot) else {
             return Err(Status::INTERNAL_ERROR.into());
@@ -66,34 +65,11 @@ impl Target {
         let live = self.connections.get_mut(&id).expect("the command is alive");
         live.phase = Phase::Queue(Queue::new(subsystem, cntlid, connect.qid, entries, flow_control));
         live.commands.set_limit(entries);
-        if connect.qid.is_admin() {
-            self.end_earlier(now, subsystem, cntlid, memory);
-        }
         let result = ConnectResult {
             cntlid,
             authentication_required: 0,
         };
         Ok(Response::result(result.encode().into()))
-    }
-
-    /// Ends the associations that the host of a new one had before, where it may have one only.
-    fn end_earlier(&mut self, now: Time, subsystem: SubsystemRef, newest: Cntlid, memory: &mut dyn Memory) {
-        let Some(holder) = self
-            .subsystem_mut(subsystem)
-            .filter(|holder| holder.config.single_association)
-        else {
-            return;
-        };
-        let host_id = holder.controllers[&newest].host_id;
-        let earlier: Vec<Cntlid> = holder
-            .controllers
-            .iter()
-            .filter(|(cntlid, controller)| **cntlid != newest && controller.host_id == host_id)
-            .map(|(cntlid, _)| *cntlid)
-            .collect();
-        for cntlid in earlier {
-            self.end_association(now, subsystem, cntlid, true, memory);
-        }
     }
 
     /// Which subsystem a Connect names, if its host may connect there.

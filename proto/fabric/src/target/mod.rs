@@ -159,7 +159,6 @@ impl Target {
             cntlid_last: Cntlid::MAX.0,
             hosts: BTreeSet::new(),
             reservations: false,
-            single_association: false,
         };
         Target {
             config,

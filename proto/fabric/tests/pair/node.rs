@@ -48,7 +48,6 @@ impl Bench {
             cntlid_last: 99,
             hosts: BTreeSet::new(),
             reservations: false,
-            single_association: false,
         };
         let Bench {
             now,

@@ -178,7 +178,6 @@ impl World {
             cntlid_last: 999 + 1000 * index as u16,
             hosts: BTreeSet::from([HOST_NQN.to_owned()]),
             reservations: false,
-            single_association: false,
         };
         let Node { target, memory, .. } = &mut node;
         target.upsert_subsystem(self.now, SUBSYSTEM, subsystem, memory);

@@ -124,7 +124,6 @@ pub(super) fn subsystem() -> SubsystemConfig {
         cntlid_last: 8,
         hosts: BTreeSet::new(),
         reservations: true,
-        single_association: false,
     }
 }
 

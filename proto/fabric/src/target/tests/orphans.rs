@@ -2,7 +2,6 @@
 
 use super::harness::*;
 use super::read_write::{manage, pattern, ranges, read, write};
-use crate::target::SubsystemConfig;
 use block::Operation;
 use nvme::{AdminCommand, IoCommand};
 
@@ -124,37 +123,6 @@ fn an_orphan_outlives_its_namespace_and_its_subsystem() {
     world.complete(handed.io, block::Status::Success);
     world.run_backend();
     assert!(world.ended(other.io).status.is_success());
-}
-
-#[test]
-fn a_new_association_ends_the_one_before_where_a_host_may_have_one() {
-    let mut world = World::new();
-    let single = SubsystemConfig {
-        single_association: true,
-        ..subsystem()
-    };
-    world
-        .target
-        .upsert_subsystem(world.now, SUBSYSTEM, single, &mut world.memory);
-    let before = world.host(HOST_A, ID_A);
-    let neighbour = world.host(HOST_B, ID_B);
-    let data = pattern(2, 1);
-    let entry = world.io_entry(before, 1, write(4, 2), &data, 0);
-    world.submit(before.io, entry, &data);
-    let handed = world.handed.pop_front().expect("handed out");
-    // The host connects again; here nobody has noticed that its old connections are dead.
-    let after = world.host(HOST_A, ID_A);
-    assert!(world.closed.contains_key(&before.admin) && world.closed.contains_key(&before.io));
-    assert!(!world.closed.contains_key(&neighbour.io), "others are left alone");
-    let entry = world.io_entry(after, 1, write(5, 1), &pattern(1, 2), 0);
-    world.submit(after.io, entry, &pattern(1, 2));
-    assert!(
-        world.handed.is_empty(),
-        "it waits for what the old one left in flight"
-    );
-    world.complete(handed.io, block::Status::Success);
-    world.run_backend();
-    assert!(world.ended(after.io).status.is_success());
 }
 
 #[test]
