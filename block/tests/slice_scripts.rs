@@ -1,8 +1,8 @@
 //! Scripts of a slice: what it says while it opens, serves, switches and ends, and every refusal.
 //!
 //! Deliberate bugs tried, and caught here: answering unwritten space from memory alone, formatting the map anew because it
-//! cannot be read, a fence that leaves other groups writing, requests accepted before the map is open, two verbs on one
-//! volume at once.
+//! cannot be read, a fence that leaves other groups writing, groups closed while the pool still has requests, two verbs on
+//! one volume at once.
 mod mirror_world;
 
 use block::slice::{

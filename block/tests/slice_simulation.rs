@@ -7,9 +7,11 @@
 //! are there at every opening, with their size; a volume that takes the space of a deleted one reads as zeroes until it is
 //! written (R10); no buffer is left over.
 //!
+//! Again with one seed: `SEED=<n> TRACE=1 cargo test -p block --test slice_simulation -- --nocapture`.
+//!
 //! Deliberate bugs tried, and caught: a completion given to another group (names without the group in them), the pool opened
 //! before the second group serves, a fence that stops at one group, the pool opened without the record that it is
-//! formatted, zeroes not filled in, groups closed while the pool still has requests, metadata sent to the data area.
+//! formatted, zeroes not filled in, metadata sent to the data area, writes to a leg that is alone left in its cache.
 mod mirror_world;
 
 use block::leg_format::Uuid;

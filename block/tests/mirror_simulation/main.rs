@@ -46,6 +46,8 @@
 //! | marked regions are read from any leg | L S |
 //! | a write that ended without success leaves its regions equal | L |
 //! | a flush goes to one leg | L S |
+//! | writes to a leg that is alone stay in its cache | L S |
+//! | what it had cached before it was alone is not flushed | S |
 //! | leases are not looked at | L S |
 //! | a lease runs from the answer instead of the question | S |
 //! | a new owner does not wait for leases it could not end | L S |
