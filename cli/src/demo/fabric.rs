@@ -234,27 +234,48 @@ impl Drop for Fabric {
     }
 }
 
-/// Free ports, as far as one can know.
+/// Free ports, below those that the system gives to outgoing connections: a daemon that is down for a moment finds its own again.
 struct Ports {
     address: IpAddr,
+    next: u16,
     /// Held until all are taken, so that no port is given twice.
     held: Vec<TcpListener>,
 }
 
+const PORTS: std::ops::Range<u16> = 20_000..31_000;
+
 impl Ports {
     fn new(address: IpAddr) -> Ports {
+        // Demos that run at the same time begin at different places.
+        let offset = (std::process::id() * 37 % u32::from(PORTS.end - PORTS.start)) as u16;
         Ports {
             address,
+            next: PORTS.start + offset,
             held: Vec::new(),
         }
     }
 
     fn take(&mut self) -> anyhow::Result<SocketAddr> {
-        let listener = TcpListener::bind((self.address, 0))
-            .with_context(|| format!("{} is not an address of this machine", self.address))?;
-        let address = listener.local_addr().context("a bound socket has an address")?;
-        self.held.push(listener);
-        Ok(address)
+        for _ in PORTS {
+            let port = self.next;
+            self.next = if port + 1 < PORTS.end {
+                port + 1
+            } else {
+                PORTS.start
+            };
+            match TcpListener::bind((self.address, port)) {
+                Ok(listener) => {
+                    self.held.push(listener);
+                    return Ok(SocketAddr::new(self.address, port));
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
+                Err(error) => {
+                    let what = format!("{} is not an address of this machine", self.address);
+                    return Err(anyhow::Error::new(error).context(what));
+                }
+            }
+        }
+        bail!("no port between {} and {} is free", PORTS.start, PORTS.end)
     }
 }
 
