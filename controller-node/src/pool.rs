@@ -330,6 +330,7 @@ impl Pool {
     /// A disk node does not answer any more; what was in flight there has ended, unanswered.
     pub(crate) fn path_down(&mut self, now: Time, node: DiskNodeId, memory: &mut dyn Memory) {
         self.up.remove(&node);
+        self.forget_commands(|leg, _| leg.disk_node == node);
         let Some(owned) = &mut self.owned else { return };
         for (id, leg) in owned
             .legs
@@ -592,6 +593,7 @@ impl Pool {
     fn end(&mut self, now: Time, reason: String, memory: &mut dyn Memory) {
         self.outputs.push_back(PoolOutput::Ana(AnaState::Inaccessible));
         let mut owned = self.owned.take().expect("only an open slice ends");
+        self.forget_commands(|_, purpose| purpose.epoch() == owned.epoch);
         // What its legs still have to answer is nobody's any more: its buffers are given back.
         for (id, leg) in &owned.legs {
             if leg.attached {
@@ -616,6 +618,14 @@ impl Pool {
         self.outputs.push_back(PoolOutput::VolumesChanged);
         // A later grant may have come while it ended.
         self.open_granted(now, memory);
+    }
+
+    /// Commands that were to be sent, and whose buffers are about to be given back, are not sent.
+    fn forget_commands(&mut self, of: impl Fn(&LegAddress, Purpose) -> bool) {
+        self.outputs.retain(|output| match output {
+            PoolOutput::Leg { leg, purpose, .. } => !of(leg, *purpose),
+            _ => true,
+        });
     }
 
     /// The configuration it converges to.

@@ -3,8 +3,12 @@
 //!
 //! The *fault atlas* (what the present redundancy promises to survive, and so what is drawn): any process may be killed and started
 //! again, or paused; any two nodes may be cut from each other for a while; the owner may be switched; the store may be away; the
-//! power of a disk node may fail, if another leg in sync is left and is not itself about to lose power. Nothing of it may cost an
-//! acknowledged byte, and once it stops everything in flight ends.
+//! power of a disk node may fail, if another leg in sync is left and is not itself about to lose power. A process that dies is
+//! mostly missed at once; a machine that dies is missed only by its silence. Nothing of it may cost an acknowledged byte, and
+//! once it stops everything in flight ends.
+//!
+//! What is not promised, and not drawn: that a leg whose disk lost a volatile cache is told from one that lost nothing, if the owner
+//! dies or is replaced, or the other legs die, before the store has recorded that it is out.
 
 use crate::history::{History, Moment, WriteId};
 use crate::keeper::{Keeper, KeptController, KeptLeg};
@@ -37,6 +41,22 @@ const DEPTH: usize = 12;
 const THINK_US_MAX: u64 = 30_000;
 /// Once trouble has stopped, everything in flight ends within this.
 const SETTLED: Duration = Duration::from_secs(90);
+
+/// How late a node may learn its configuration.
+const PUSH_LATE_MS_MAX: u64 = 6_000;
+
+/// As by default, but in a hurry: what takes longer than the trouble lasts never happens.
+fn tuning() -> Tuning {
+    Tuning {
+        lease: Some(Duration::from_millis(800)),
+        clock_margin: Duration::from_millis(100),
+        give_up_after: Duration::from_secs(1),
+        leg_timeout: Duration::from_secs(3),
+        bitmap_quiet: Duration::from_millis(300),
+        rejoin_after: Duration::from_millis(300),
+        ..Tuning::default()
+    }
+}
 
 /// How much trouble.
 #[derive(Clone, Debug)]
@@ -86,11 +106,16 @@ pub struct Fabric {
     next_incarnation: u128,
     /// While the store is away membership requests wait.
     store_back: Time,
+    /// When each controller node has been told everything.
+    told_by: [Time; 2],
     /// Who asked in which life: an answer to a process that has ended reaches nobody.
     waiting: Vec<(NodeName, u64, MembershipRequest)>,
     /// What is to be undone, and when.
     undo: Vec<(Time, Undo)>,
-    /// The disk node whose power failed last is not trusted with the only copy before the legs are in sync again.
+    /// The newest epoch that was seen to be served.
+    serving: cluster::Epoch,
+    /// The leg whose disk lost its power last, until it is out of the set.
+    powerless: Option<LegId>,
     outcome: Outcome,
     verbose: bool,
 }
@@ -100,6 +125,8 @@ enum Undo {
     StartDiskNode(usize),
     StartController(usize),
     Heal(NodeName, NodeName),
+    /// A pause ends by itself.
+    Nothing,
 }
 
 impl Fabric {
@@ -132,7 +159,7 @@ impl Fabric {
         let mut fabric = Fabric {
             world,
             keeper,
-            tuning: Tuning::default(),
+            tuning: tuning(),
             disk_nodes,
             controllers,
             host,
@@ -141,8 +168,11 @@ impl Fabric {
             next_operation: 1,
             next_incarnation: 1,
             store_back: Time::ZERO,
+            told_by: [Time::ZERO; 2],
             waiting: Vec::new(),
             undo: Vec::new(),
+            serving: cluster::Epoch(0),
+            powerless: None,
             outcome: Outcome::default(),
             verbose,
         };
@@ -202,10 +232,15 @@ impl Fabric {
         let config = self.keeper.controller_node_config(index);
         let name = self.controllers[index];
         if self.world.is_alive(name) {
-            // Two pushes must not overtake each other: the agent would refuse the older one.
+            // Some nodes are told late: an owner does not know that it is none any more. Two pushes do not overtake each other:
+            // the agent would refuse the older one.
+            let late = self.world.random.below(PUSH_LATE_MS_MAX) * u64::from(self.world.random.one_in(4));
+            let now = self.world.now();
+            let at = (now + Duration::from_millis(3 + late)).max(self.told_by[index]);
+            self.told_by[index] = at;
             let control = ControllerControl::Apply(Box::new(config));
             self.world
-                .control_after(name, Duration::from_millis(3), Box::new(control));
+                .control_after(name, Duration::from_nanos(at.0 - now.0), Box::new(control));
         }
     }
 
@@ -288,6 +323,11 @@ impl Fabric {
             }
             Ok(ControllerReport::Status(status)) => {
                 self.tell(|| format!("{node:?} says {:?}", status.slices.first().map(told)));
+                let serves = |slice: &&cluster::status::SliceStatus| {
+                    slice.state == cluster::status::SliceState::Serving
+                };
+                let epochs = status.slices.iter().filter(serves).map(|slice| slice.epoch);
+                self.serving = epochs.fold(self.serving, Ord::max);
                 if self.world.now() >= self.store_back && self.keeper.note_created(&status) {
                     (0..self.controllers.len()).for_each(|index| self.push(index));
                 }
@@ -400,9 +440,17 @@ impl Fabric {
     }
 
     fn make_trouble(&mut self) {
+        // A power failure is noticed before anything else goes wrong: see the head of the file.
+        if self
+            .powerless
+            .is_some_and(|leg| self.keeper.in_sync.contains(&leg))
+        {
+            return;
+        }
+        self.powerless = None;
         self.outcome.troubles += 1;
         let span = Duration::from_millis(1 + self.world.random.below(4_000));
-        match self.world.random.below(12) {
+        match self.world.random.below(13) {
             0 | 1 => self.switch_owner(),
             2 => self.kill_controller(self.keeper.owner, span),
             3 => self.kill_controller(1 - self.keeper.owner, span),
@@ -410,6 +458,7 @@ impl Fabric {
             6 => self.fail_disk_node(span, true),
             7 => self.pause_one(span),
             8 | 9 => self.cut_pair(span),
+            10 => self.split(span),
             _ => {
                 self.tell(|| format!("the store is away for {span:?}"));
                 self.store_back = self.world.now() + span;
@@ -428,9 +477,19 @@ impl Fabric {
     fn kill_controller(&mut self, index: usize, span: Duration) {
         if self.world.is_alive(self.controllers[index]) {
             self.tell(|| format!("controller node {index} is killed for {span:?}"));
-            self.world.kill(self.controllers[index]);
+            self.end_process(self.controllers[index]);
             self.undo
                 .push((self.world.now() + span, Undo::StartController(index)));
+        }
+    }
+
+    /// A process dies, and its kernel says so; or a machine does, and nobody says so.
+    fn end_process(&mut self, name: NodeName) {
+        if self.world.random.one_in(3) {
+            self.tell(|| format!("nobody tells the peers of {name:?}"));
+            self.world.vanish(name);
+        } else {
+            self.world.kill(name);
         }
     }
 
@@ -448,12 +507,14 @@ impl Fabric {
                 .iter()
                 .all(|(other, _)| *other == name || self.world.is_alive(*other))
             && self.undo.is_empty();
-        if power && others_have_all {
+        let noticed = self.serving == self.keeper.epoch && self.world.now() >= self.store_back;
+        if power && others_have_all && noticed {
+            self.powerless = Some(self.keeper.legs[index].leg);
             self.tell(|| format!("disk node {node} loses power for {span:?}"));
             self.world.cut_power(name);
         } else {
             self.tell(|| format!("disk node {node} is killed for {span:?}"));
-            self.world.kill(name);
+            self.end_process(name);
         }
         self.undo
             .push((self.world.now() + span, Undo::StartDiskNode(index)));
@@ -469,6 +530,7 @@ impl Fabric {
         let name = all[self.world.random.below(all.len() as u64) as usize];
         self.tell(|| format!("{name:?} is paused for {span:?}"));
         self.world.pause(name, span);
+        self.undo.push((self.world.now() + span, Undo::Nothing));
     }
 
     fn cut_pair(&mut self, span: Duration) {
@@ -485,6 +547,26 @@ impl Fabric {
         self.undo.push((self.world.now() + span, Undo::Heal(one, other)));
     }
 
+    /// The worst for one owner: the next one reaches all legs but one, the present one that leg only.
+    fn split(&mut self, span: Duration) {
+        let (old, new) = (self.keeper.owner, 1 - self.keeper.owner);
+        if self.disk_nodes.len() < 2 || !self.world.is_alive(self.controllers[new]) {
+            return;
+        }
+        let kept = self.world.random.below(self.disk_nodes.len() as u64) as usize;
+        self.tell(|| {
+            format!("controller node {old} is left with disk node {kept} alone, {new} gets all others")
+        });
+        for index in 0..self.disk_nodes.len() {
+            let away = if index == kept { new } else { old };
+            let (disk, controller) = (self.disk_nodes[index].0, self.controllers[away]);
+            self.world.set_cut(disk, controller, true);
+            self.undo
+                .push((self.world.now() + span, Undo::Heal(disk, controller)));
+        }
+        self.switch_owner();
+    }
+
     fn undo_due(&mut self) {
         let now = self.world.now();
         let (due, rest): (Vec<_>, Vec<_>) = self.undo.drain(..).partition(|(at, _)| *at <= now);
@@ -494,6 +576,7 @@ impl Fabric {
             match undo {
                 Undo::StartDiskNode(index) => self.start_disk_node(index),
                 Undo::StartController(index) => self.start_controller(index),
+                Undo::Nothing => {}
                 Undo::Heal(one, other) => self.world.set_cut(one, other, false),
             }
         }

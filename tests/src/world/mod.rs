@@ -200,6 +200,13 @@ impl World {
     /// Ends a process at once. Requests that its disks had not answered may or may not have happened; what was written stays as it
     /// is (the disk's own memory survives a process). Peers learn of it, as from a kernel that closes a dead process's sockets.
     pub fn kill(&mut self, node: NodeName) {
+        let ends = self.end_life(node);
+        for end in ends.into_values() {
+            self.send(end.out, Packet::Close(CloseReason::Broken));
+        }
+    }
+
+    fn end_life(&mut self, node: NodeName) -> BTreeMap<ConnectionId, End> {
         let slot = &mut self.nodes[node.0];
         slot.actor = None;
         slot.paused_until = None;
@@ -209,10 +216,13 @@ impl World {
                 self.carry_out(node, disk, operation);
             }
         }
-        let ends = std::mem::take(&mut self.nodes[node.0].ends);
-        for end in ends.into_values() {
-            self.send(end.out, Packet::Close(CloseReason::Broken));
-        }
+        std::mem::take(&mut self.nodes[node.0].ends)
+    }
+
+    /// As [`World::kill`], of the whole machine: nobody tells the peers. They find out by what is not answered, or when they say
+    /// something to the next life. Disks keep what they were given.
+    pub fn vanish(&mut self, node: NodeName) {
+        self.end_life(node);
     }
 
     /// As [`World::kill`], and the disks lose their power too.
@@ -487,10 +497,25 @@ impl World {
         if matches!(packet, Packet::Close(_)) {
             self.pipes.remove(&name);
         }
-        if !self.is_life(node, life) {
+        if self.is_life(node, life) {
+            self.deliver(node, connection, packet);
+        } else if self.is_alive(node) {
+            self.reset(from, name);
+        }
+    }
+
+    /// Something was said to a life that has ended, and the next one runs: its kernel knows no such connection.
+    fn reset(&mut self, node: NodeName, out: u64) {
+        let slot = &self.nodes[node.0];
+        if slot.paused_until.is_some_and(|until| until > self.now) {
             return;
         }
-        self.deliver(node, connection, packet);
+        let end = slot.ends.iter().find(|(_, end)| end.out == out);
+        if let Some(connection) = end.map(|(connection, _)| *connection) {
+            self.nodes[node.0].ends.remove(&connection);
+            let reason = CloseReason::Broken;
+            self.tell(node, Event::Closed { connection, reason });
+        }
     }
 
     fn deliver(&mut self, node: NodeName, connection: ConnectionId, packet: Packet) {
