@@ -1,7 +1,7 @@
 //! The pool alone, against scripted legs.
 //!
 //! Deliberate bugs these tests were seen to catch: a connection broken because one leg behind it refuses to be fenced; a
-//! leg that refused once and is never asked again.
+//! leg that refused once and is never asked again; optimized said as soon as the slice is being opened.
 
 use super::*;
 use block::{BufferId, BufferSlice};
@@ -116,4 +116,27 @@ fn a_leg_that_refuses_to_be_fenced_is_asked_again_and_its_connection_left_alone(
     );
     pool.path_up(now, NODE, &mut NoMemory);
     assert!(outputs(&mut pool).iter().any(is_fence));
+}
+
+#[test]
+fn optimized_is_not_said_because_a_configuration_says_owner() {
+    let mut pool = owned_pool();
+    let optimized = |output: &PoolOutput| matches!(output, PoolOutput::Ana(AnaState::Optimized));
+    assert!(
+        !outputs(&mut pool).iter().any(optimized),
+        "the slice is only opening (R7)"
+    );
+    // Registered, reported as ours and acquired: the leg is fenced and attached, and still nothing was read from it.
+    pool.fence_ended(Time::ZERO, EPOCH, LEG, Ended::Success, &mut NoMemory);
+    let own = Registrant {
+        key: EPOCH.0,
+        own: true,
+        holds: true,
+    };
+    pool.fence_reported(Time::ZERO, EPOCH, LEG, &[own], &mut NoMemory);
+    assert!(!outputs(&mut pool).iter().any(optimized));
+    assert!(matches!(
+        pool.status().map(|status| status.state),
+        Some(cluster::status::SliceState::Opening { .. })
+    ));
 }
