@@ -14,7 +14,7 @@ use crate::paths::{DiskNodeAddress, Failure, Paths, PathsOutput, Ticket};
 use crate::pool::{Pool, PoolOutput, Purpose};
 use crate::volumes::VERB;
 use block::slice::{MembershipChange, MembershipOutcome};
-use block::{Memory, RequestId, Time, Tuning};
+use block::{BufferSlice, Memory, RequestId, Time, Tuning};
 use cluster::node_config::ControllerNodeConfig;
 use cluster::status::ControllerNodeStatus;
 use cluster::{ControllerNodeId, DiskNodeId, Epoch, Incarnation, PoolId, Revision};
@@ -381,6 +381,13 @@ impl Machine for ControllerNode {
                 self.paths.received(now, connection, bytes, memory);
             }
             Event::Received { connection, bytes } => self.target.received(now, connection, bytes, memory),
+            Event::HandedOver {
+                connection, received, ..
+            } => self.target.handed_over(now, connection, received, memory),
+            Event::Landed { connection, length } if ours(connection) => {
+                self.paths.landed(now, connection, length, memory);
+            }
+            Event::Landed { connection, length } => self.target.landed(now, connection, length, memory),
             Event::Closed { connection, reason } if ours(connection) => {
                 self.paths.closed(now, connection, reason, memory);
             }
@@ -411,6 +418,13 @@ impl Machine for ControllerNode {
             self.status_at,
         ];
         pools.chain(parts.into_iter().flatten()).min()
+    }
+
+    fn landing(&self, connection: ConnectionId) -> Option<BufferSlice> {
+        match connection.0 & ConnectionId::ACCEPTED {
+            0 => self.paths.landing(connection),
+            _ => self.target.landing(connection),
+        }
     }
 }
 

@@ -12,7 +12,7 @@
 
 use crate::fence::Registrant;
 use crate::pool::{LegAddress, Purpose};
-use block::{Memory, Status, Time};
+use block::{BufferSlice, Memory, Status, Time};
 use cluster::{DiskNodeId, Incarnation, PoolId};
 use fabric::driver::{CloseReason, ConnectionId, Segment};
 use fabric::host::{
@@ -255,6 +255,24 @@ impl Paths {
         self.with(connection, memory, |association, memory| {
             association.handle_connected(now, connection, memory)
         });
+    }
+
+    /// Where the next bytes of a connection belong, if they are data on its way into a buffer.
+    pub(crate) fn landing(&self, connection: ConnectionId) -> Option<BufferSlice> {
+        let _ = connection;
+        None
+    }
+
+    /// So many bytes are where [`Paths::landing`] said last for this connection.
+    pub(crate) fn landed(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        length: u32,
+        memory: &mut dyn Memory,
+    ) {
+        let _ = (now, length, memory);
+        unreachable!("no landing was offered on {connection:?}");
     }
 
     /// Bytes came in.

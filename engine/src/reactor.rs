@@ -404,6 +404,9 @@ impl<M: Machine> Reactor<M> {
                 let ended = world.disks.submit(request, disk, operation, &mut world.pool);
                 world.completions.extend(ended.map(|result| (request, result)));
             }
+            Output::HandOver {
+                connection, reactor, ..
+            } => panic!("{connection:?} goes to {reactor:?}, and this reactor is alone"),
             // Nobody listens only if the thread that carries reports could not be started: then this reactor ends too.
             Output::Report(report) => drop(self.reports.send(report)),
         }

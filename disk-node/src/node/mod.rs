@@ -27,7 +27,7 @@ use boot::Reading;
 use cluster::node_config::DiskNodeConfig;
 use cluster::status::DiskNodeStatus;
 use cluster::{DiskId, DiskNodeId, Incarnation, LegId};
-use fabric::driver::{self, DiskError, DiskOperation, DiskRequestId, Event, Machine, Output};
+use fabric::driver::{self, ConnectionId, DiskError, DiskOperation, DiskRequestId, Event, Machine, Output};
 use fabric::target::{IoId, SubsystemKey, Target, TargetConfig, TargetOutput};
 use std::collections::{BTreeMap, VecDeque};
 use transfer::{Then, Transfers};
@@ -318,7 +318,11 @@ impl Machine for Node {
     fn handle(&mut self, now: Time, event: Event<'_, NodeControl>, memory: &mut dyn Memory) {
         match event {
             Event::Accepted { connection, .. } => self.target.accepted(now, connection),
+            Event::HandedOver {
+                connection, received, ..
+            } => self.target.handed_over(now, connection, received, memory),
             Event::Received { connection, bytes } => self.target.received(now, connection, bytes, memory),
+            Event::Landed { connection, length } => self.target.landed(now, connection, length, memory),
             Event::Closed { connection, .. } => self.target.closed(now, connection, memory),
             Event::Connected { .. } => unreachable!("a disk node opens no connections"),
             Event::DiskCompleted { request, result } => self.disk_completed(now, request, result, memory),
@@ -342,6 +346,10 @@ impl Machine for Node {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    fn landing(&self, connection: ConnectionId) -> Option<BufferSlice> {
+        self.target.landing(connection)
     }
 }
 

@@ -106,7 +106,7 @@ impl Puppet {
                     memory.bytes_mut(slice).copy_from_slice(piece);
                     Segment::Payload(slice)
                 }
-                None => Segment::Bytes(piece.to_vec()),
+                None => Segment::Bytes(piece.into()),
             };
             self.send(connection, segment);
         }
@@ -182,7 +182,7 @@ impl Puppet {
                 connection: ConnectionId(name),
                 address,
             }),
-            Command::Send(connection, bytes) => self.send(connection, Segment::Bytes(bytes)),
+            Command::Send(connection, bytes) => self.send(connection, Segment::Bytes(bytes.into())),
             Command::SendPayload(connection, bytes) => {
                 let slice = filled(memory, &bytes);
                 self.send(connection, Segment::Payload(slice));
@@ -209,6 +209,8 @@ impl Machine for Puppet {
         match event {
             Event::Accepted { connection, listener } => self.tell(Told::Accepted(connection, listener)),
             Event::Connected { connection } => self.tell(Told::Connected(connection)),
+            Event::HandedOver { connection, .. } => panic!("{connection:?}: this reactor is alone"),
+            Event::Landed { connection, .. } => panic!("{connection:?}: no landing was offered"),
             Event::Received { connection, bytes } => self.received(connection, bytes, memory),
             Event::Closed { connection, reason } => self.tell(Told::Closed(connection, reason)),
             Event::DiskCompleted { request, result } => self.completed(request.0, result, memory),

@@ -1,7 +1,7 @@
 //! A production machine as the world sees it: any node, with its control messages and reports behind `Any`.
 
-use block::{Memory, Time};
-use fabric::driver::{Event, Machine, Output};
+use block::{BufferSlice, Memory, Time};
+use fabric::driver::{ConnectionId, Event, Machine, Output};
 use std::any::Any;
 
 /// A machine, whatever it says to its control plane.
@@ -12,6 +12,8 @@ pub trait Actor {
     fn poll_output(&mut self) -> Option<Output<Box<dyn Any>>>;
     /// As [`Machine::next_timeout`].
     fn next_timeout(&self) -> Option<Time>;
+    /// As [`Machine::landing`].
+    fn landing(&self, connection: ConnectionId) -> Option<BufferSlice>;
 }
 
 impl<M: Machine> Actor for M
@@ -24,6 +26,16 @@ where
             Event::Accepted { connection, listener } => Event::Accepted { connection, listener },
             Event::Connected { connection } => Event::Connected { connection },
             Event::Received { connection, bytes } => Event::Received { connection, bytes },
+            Event::HandedOver {
+                connection,
+                listener,
+                received,
+            } => Event::HandedOver {
+                connection,
+                listener,
+                received,
+            },
+            Event::Landed { connection, length } => Event::Landed { connection, length },
             Event::Closed { connection, reason } => Event::Closed { connection, reason },
             Event::DiskCompleted { request, result } => Event::DiskCompleted { request, result },
             Event::Timeout => Event::Timeout,
@@ -41,6 +53,15 @@ where
             Output::Connect { connection, address } => Output::Connect { connection, address },
             Output::Send { connection, segment } => Output::Send { connection, segment },
             Output::Close { connection, abort } => Output::Close { connection, abort },
+            Output::HandOver {
+                connection,
+                reactor,
+                received,
+            } => Output::HandOver {
+                connection,
+                reactor,
+                received,
+            },
             Output::Disk {
                 request,
                 disk,
@@ -56,5 +77,9 @@ where
 
     fn next_timeout(&self) -> Option<Time> {
         Machine::next_timeout(self)
+    }
+
+    fn landing(&self, connection: ConnectionId) -> Option<BufferSlice> {
+        Machine::landing(self, connection)
     }
 }

@@ -367,6 +367,9 @@ impl World {
                     disk,
                     operation,
                 } => self.ask_disk(node, request, disk, operation),
+                Output::HandOver { connection, .. } => {
+                    unreachable!("{connection:?}: a node here has one machine")
+                }
                 Output::Report(report) => self.reports.push_back((node, report)),
             }
         }
@@ -444,7 +447,7 @@ impl World {
 
     fn send_segment(&mut self, node: NodeName, connection: ConnectionId, segment: Segment) {
         let bytes = match segment {
-            Segment::Bytes(bytes) => bytes,
+            Segment::Bytes(bytes) => bytes.to_vec(),
             Segment::Payload(slice) => {
                 let memory = &mut self.nodes[node.0].memory;
                 let bytes = memory.bytes(slice).to_vec();

@@ -271,6 +271,7 @@ impl World {
                     wire.to_host.push_back(Letter::Close(CloseReason::Peer));
                 }
             }
+            Output::HandOver { connection, .. } => panic!("{connection:?}: this node is alone"),
             Output::Connect { .. } => panic!("a disk node opens no connections"),
         }
     }
@@ -563,7 +564,7 @@ impl SimHost {
 
 fn unwrap(segment: Segment, memory: &mut Buffers) -> Vec<u8> {
     match segment {
-        Segment::Bytes(bytes) => bytes,
+        Segment::Bytes(bytes) => bytes.to_vec(),
         Segment::Payload(slice) => {
             let bytes = memory.bytes(slice).to_vec();
             memory.release(slice.buffer);

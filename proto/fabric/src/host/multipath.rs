@@ -16,7 +16,7 @@ use super::connection_ids::{ConnectionIdRanges, ConnectionIds};
 use super::event::{AssociationEvent, AssociationOutput};
 use super::lost::Lost;
 use crate::driver::{CloseReason, ConnectionId, Segment};
-use block::{Blocks, Duration, Memory, Time};
+use block::{Blocks, BufferSlice, Duration, Memory, Time};
 use nvme::Status;
 use nvme::log::AnaState;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -311,6 +311,24 @@ impl Multipath {
             path.association.handle_connected(now, connection, memory);
         }
         self.advance(now, memory);
+    }
+
+    /// Where the next bytes of a connection belong, if they are data on its way into a buffer.
+    pub fn landing(&self, connection: ConnectionId) -> Option<BufferSlice> {
+        let _ = connection;
+        None
+    }
+
+    /// So many bytes are where [`Multipath::landing`] said last for this connection.
+    pub fn handle_landed(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        length: u32,
+        memory: &mut dyn Memory,
+    ) {
+        let _ = (now, length, memory);
+        unreachable!("no landing was offered on {connection:?}");
     }
 
     /// Bytes came in.

@@ -15,7 +15,7 @@ use super::event::{AssociationEvent, AssociationOutput};
 use super::multipath::{
     Multipath, MultipathConfig, MultipathEvent, MultipathOutput, PathStatus, VolumeId, VolumeStatus,
 };
-use crate::driver::{Event, Machine, Output};
+use crate::driver::{ConnectionId, Event, Machine, Output};
 use block::{BLOCK_SIZE, BlockRange, BufferSlice, Duration, Memory, Operation, Request, Time};
 use nvme::Status;
 use nvme::log::DiscoveryEntry;
@@ -429,10 +429,15 @@ impl Machine for HostNode {
                 self.multipath.handle_timeout(now, memory);
             }
             // A host listens to nobody and has no disks.
-            Event::Accepted { connection, .. } => self.outputs.push_back(Output::Close {
-                connection,
-                abort: true,
-            }),
+            Event::Accepted { connection, .. } | Event::HandedOver { connection, .. } => {
+                self.outputs.push_back(Output::Close {
+                    connection,
+                    abort: true,
+                });
+            }
+            Event::Landed { connection, length } => {
+                self.multipath.handle_landed(now, connection, length, memory);
+            }
             Event::DiskCompleted { .. } => {}
         }
         self.drain_multipath(memory);
@@ -451,6 +456,10 @@ impl Machine for HostNode {
             .chain(self.multipath.next_timeout())
             .chain(self.retry_at)
             .min()
+    }
+
+    fn landing(&self, connection: ConnectionId) -> Option<BufferSlice> {
+        self.multipath.landing(connection)
     }
 }
 

@@ -207,10 +207,27 @@ impl Target {
             session,
             phase: Phase::Fresh { deadline },
             incoming: None,
+            initialized_elsewhere: false,
             commands: Commands::new(1),
         };
         self.connections.insert(connection, fresh);
         self.wake_at(deadline);
+    }
+
+    /// Another target of the process had accepted this connection, answered its initialisation, and found that its Connect
+    /// is for here. `received` is all that came so far.
+    pub fn handed_over(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        received: &[u8],
+        memory: &mut dyn Memory,
+    ) {
+        self.accepted(now, connection);
+        if let Some(live) = self.connections.get_mut(&connection) {
+            live.initialized_elsewhere = true;
+        }
+        self.received(now, connection, received, memory);
     }
 
     /// The peer closed, or the connection broke. What it had in flight are orphans now (rule R8). Connections that

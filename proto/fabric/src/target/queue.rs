@@ -16,6 +16,8 @@ pub(crate) struct Connection {
     pub(crate) session: Session,
     pub(crate) phase: Phase,
     pub(crate) incoming: Option<Incoming>,
+    /// Another target of the process has answered the initialisation.
+    pub(crate) initialized_elsewhere: bool,
     pub(crate) commands: Commands,
 }
 

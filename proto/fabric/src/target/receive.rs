@@ -8,7 +8,7 @@ use super::transfer::{self, Direction};
 use crate::driver::ConnectionId;
 use crate::tcp::framing::{Fatal, FatalErrorStatus};
 use crate::tcp::target::{Step, Transfer};
-use block::{Memory, Time};
+use block::{BufferSlice, Memory, Time};
 use nvme::{AdminCommand, FabricsCommand, IoCommand, Sgl, Status, SubmissionQueueEntry};
 
 impl Target {
@@ -28,9 +28,25 @@ impl Target {
         self.settle(now, memory);
     }
 
+    /// Where the next bytes of a connection belong, if they are a command's data on its way into a buffer.
+    pub fn landing(&self, connection: ConnectionId) -> Option<BufferSlice> {
+        let _ = connection;
+        None
+    }
+
+    /// So many bytes are where [`Target::landing`] said last for this connection.
+    pub fn landed(&mut self, now: Time, connection: ConnectionId, length: u32, memory: &mut dyn Memory) {
+        let _ = (now, length, memory);
+        unreachable!("no landing was offered on {connection:?}");
+    }
+
     fn step(&mut self, now: Time, id: ConnectionId, step: Step<'_>, memory: &mut dyn Memory) {
         match step {
-            Step::Initialized(response) => self.send(id, response),
+            Step::Initialized(response) => {
+                if !self.connections[&id].initialized_elsewhere {
+                    self.send(id, response);
+                }
+            }
             Step::Command { entry, data_length } => self.take_command(now, id, entry, data_length, memory),
             Step::Transfer(transfer) => self.take_transfer(now, id, transfer, memory),
             Step::Data(bytes) => self.place_data(id, bytes, memory),

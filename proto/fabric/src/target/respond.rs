@@ -5,13 +5,13 @@ use super::controller::CommandError;
 use super::queue::{Connection, Phase, Queue};
 use super::subsystem::SubsystemRef;
 use super::{Target, TargetOutput};
-use crate::driver::{ConnectionId, Segment};
+use crate::driver::{ConnectionId, Segment, SessionBytes};
 use crate::tcp::framing::Fatal;
 use block::{Memory, Time};
 use nvme::{Cid, CompletionQueueEntry, Qid, Status};
 
 impl Target {
-    pub(crate) fn send(&mut self, connection: ConnectionId, bytes: Vec<u8>) {
+    pub(crate) fn send(&mut self, connection: ConnectionId, bytes: SessionBytes) {
         self.outputs.push_back(TargetOutput::Send {
             connection,
             segment: Segment::Bytes(bytes),
@@ -58,7 +58,7 @@ impl Target {
                 let length = u32::try_from(bytes.len()).expect("at most MDTS");
                 (
                     length,
-                    Segment::Bytes(bytes.clone()),
+                    Segment::Bytes(bytes[..].into()),
                     live.session.data_digest(bytes),
                 )
             }
@@ -71,7 +71,7 @@ impl Target {
         self.send(connection, header);
         self.outputs.push_back(TargetOutput::Send { connection, segment });
         if let Some(digest) = digest {
-            self.send(connection, digest.to_vec());
+            self.send(connection, digest[..].into());
         }
         success
     }

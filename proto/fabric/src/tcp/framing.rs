@@ -8,6 +8,8 @@
 //! A PDU comes out of [`FrameReader::read`] as one [`Part::Header`], and, only if it has data, any number of
 //! [`Part::Data`] and then one [`Part::End`].
 
+use crate::driver::SessionBytes;
+
 /// Length of the header that all PDUs share (NVMe/TCP Transport 1.1, 3.6.1).
 pub const COMMON_HEADER_BYTES: usize = 8;
 /// Length of a header or data digest (3.1.2).
@@ -507,7 +509,7 @@ impl FrameWriter {
     ///
     /// # Panics
     /// If `specific` has not the length that `kind` wants.
-    pub fn before_data(&self, kind: PduType, flags: u8, specific: &[u8], data_length: u32) -> Vec<u8> {
+    pub fn before_data(&self, kind: PduType, flags: u8, specific: &[u8], data_length: u32) -> SessionBytes {
         assert_eq!(
             specific.len() + COMMON_HEADER_BYTES,
             kind.header_bytes(),
@@ -522,25 +524,23 @@ impl FrameWriter {
         };
         let length =
             u32::try_from(data_offset).expect("short") + data_length + if data_digest { 4 } else { 0 };
-        let mut bytes = Vec::with_capacity(data_offset);
-        bytes.push(kind as u8);
-        bytes.push(
-            flags
-                | if header_digest { FLAG_HEADER_DIGEST } else { 0 }
-                | if data_digest { FLAG_DATA_DIGEST } else { 0 },
-        );
-        bytes.push(u8::try_from(kind.header_bytes()).expect("short"));
-        bytes.push(match data_length > 0 && kind.has_digests() {
+        let digests = if header_digest { FLAG_HEADER_DIGEST } else { 0 }
+            | if data_digest { FLAG_DATA_DIGEST } else { 0 };
+        let pdo = match data_length > 0 && kind.has_digests() {
             true => u8::try_from(data_offset).expect("alignment is at most 128"),
             false => 0,
-        });
-        bytes.extend_from_slice(&length.to_le_bytes());
+        };
+        let mut common = [kind as u8, flags | digests, 0, pdo, 0, 0, 0, 0];
+        common[2] = u8::try_from(kind.header_bytes()).expect("short");
+        common[4..].copy_from_slice(&length.to_le_bytes());
+        let mut bytes = SessionBytes::with_capacity(data_offset);
+        bytes.extend_from_slice(&common);
         bytes.extend_from_slice(specific);
         if header_digest {
             let digest = crc32c::crc32c(&bytes);
             bytes.extend_from_slice(&digest.to_le_bytes());
         }
-        bytes.resize(data_offset, 0);
+        bytes.pad_to(data_offset);
         bytes
     }
 
@@ -550,7 +550,7 @@ impl FrameWriter {
     }
 
     /// A terminate request of `kind` (H2CTermReq or C2HTermReq).
-    pub fn terminate(&self, kind: PduType, fatal: &Fatal) -> Vec<u8> {
+    pub fn terminate(&self, kind: PduType, fatal: &Fatal) -> SessionBytes {
         let mut specific = [0; 16];
         specific[..2].copy_from_slice(&(fatal.status as u16).to_le_bytes());
         specific[2..6].copy_from_slice(&fatal.information.to_le_bytes());

@@ -313,7 +313,7 @@ impl Session {
         memory.retain(slice.buffer);
         self.segments.push_back(Segment::Payload(slice));
         if let Some(digest) = self.writer.data_digest(memory.bytes(slice)) {
-            self.segments.push_back(Segment::Bytes(digest.to_vec()));
+            self.segments.push_back(Segment::Bytes(digest[..].into()));
         }
     }
 
@@ -321,7 +321,7 @@ impl Session {
         if let Some(digest) = self.writer.data_digest(&bytes) {
             bytes.extend_from_slice(&digest);
         }
-        self.segments.push_back(Segment::Bytes(bytes));
+        self.segments.push_back(Segment::Bytes(bytes.into()));
     }
 
     fn handle_header(&mut self, header: &Header, memory: &mut dyn Memory) -> Result<(), Fault> {

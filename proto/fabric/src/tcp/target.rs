@@ -8,6 +8,7 @@ use super::framing::{
     Digests, End, FLAG_LAST, FLAG_SUCCESS, Fatal, FatalErrorStatus, FrameLimits, FrameReader, FrameWriter,
     Header, Part, PduType,
 };
+use crate::driver::SessionBytes;
 use nvme::{CompletionQueueEntry, SubmissionQueueEntry};
 
 /// What a target offers on its connections.
@@ -25,7 +26,7 @@ pub struct SessionConfig {
 #[derive(Debug)]
 pub enum Step<'a> {
     /// The host asked to initialise, and these bytes answer it.
-    Initialized(Vec<u8>),
+    Initialized(SessionBytes),
     /// A command. If it carries data, [`Step::Data`] and one [`Step::DataEnd`] follow.
     Command {
         /// The submission queue entry.
@@ -134,7 +135,7 @@ impl Session {
     }
 
     /// Initialize Connection Request (3.6.2.1), answered by an Initialize Connection Response (3.6.2.2).
-    fn initialize(&mut self, header: &Header) -> Result<Vec<u8>, Fatal> {
+    fn initialize(&mut self, header: &Header) -> Result<SessionBytes, Fatal> {
         const PFV: u32 = 8;
         const HPDA: u32 = 10;
         let bytes = header.bytes();
@@ -162,20 +163,20 @@ impl Session {
     }
 
     /// A response capsule (3.6.2.6).
-    pub fn response(&self, entry: &CompletionQueueEntry) -> Vec<u8> {
+    pub fn response(&self, entry: &CompletionQueueEntry) -> SessionBytes {
         self.writer
             .before_data(PduType::CapsuleResp, 0, entry.as_bytes(), 0)
     }
 
     /// An R2T (3.6.2.9): the host may send `length` bytes of the command's data from `offset`.
-    pub fn ready_to_transfer(&self, cid: u16, tag: u16, offset: u32, length: u32) -> Vec<u8> {
+    pub fn ready_to_transfer(&self, cid: u16, tag: u16, offset: u32, length: u32) -> SessionBytes {
         let specific = data_fields(cid, tag, offset, length);
         self.writer.before_data(PduType::R2t, 0, &specific, 0)
     }
 
     /// What goes before `length` bytes that are all of a command's data (C2HData, 3.6.2.8). With `success` no response
     /// capsule follows.
-    pub fn before_data(&self, cid: u16, length: u32, success: bool) -> Vec<u8> {
+    pub fn before_data(&self, cid: u16, length: u32, success: bool) -> SessionBytes {
         let flags = FLAG_LAST | if success { FLAG_SUCCESS } else { 0 };
         let specific = data_fields(cid, 0, 0, length);
         self.writer
@@ -188,7 +189,7 @@ impl Session {
     }
 
     /// The last PDU: why the connection is terminated (C2HTermReq, 3.6.2.4).
-    pub fn terminate(&self, fatal: &Fatal) -> Vec<u8> {
+    pub fn terminate(&self, fatal: &Fatal) -> SessionBytes {
         self.writer.terminate(PduType::C2hTermReq, fatal)
     }
 }

@@ -190,7 +190,7 @@ impl Bench {
 
 fn taken(segment: Segment, memory: &mut TestMemory) -> Vec<u8> {
     match segment {
-        Segment::Bytes(bytes) => bytes,
+        Segment::Bytes(bytes) => bytes.to_vec(),
         Segment::Payload(slice) => {
             let bytes = memory.bytes(slice).to_vec();
             memory.release(slice.buffer);

@@ -741,7 +741,7 @@ fn is_ana_event(bytes: &[u8]) -> bool {
 
 fn taken(segment: Segment, memory: &mut TestMemory) -> Vec<u8> {
     match segment {
-        Segment::Bytes(bytes) => bytes,
+        Segment::Bytes(bytes) => bytes.to_vec(),
         Segment::Payload(slice) => {
             let bytes = memory.bytes(slice).to_vec();
             memory.release(slice.buffer);

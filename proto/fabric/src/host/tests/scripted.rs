@@ -192,7 +192,7 @@ impl World {
 
     fn carry(&mut self, connection: ConnectionId, segment: Segment) {
         let bytes = match segment {
-            Segment::Bytes(bytes) => bytes,
+            Segment::Bytes(bytes) => bytes.to_vec(),
             Segment::Payload(slice) => {
                 let bytes = self.memory.bytes(slice).to_vec();
                 self.memory.release(slice.buffer);

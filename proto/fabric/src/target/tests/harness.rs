@@ -233,7 +233,7 @@ impl World {
             "sent to a closed connection"
         );
         let bytes = match segment {
-            Segment::Bytes(bytes) => bytes,
+            Segment::Bytes(bytes) => bytes.to_vec(),
             Segment::Payload(slice) => {
                 let bytes = self.memory.bytes(slice).to_vec();
                 self.memory.release(slice.buffer);
