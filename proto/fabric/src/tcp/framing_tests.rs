@@ -41,7 +41,7 @@ fn read_all(reader: &mut FrameReader, chunks: &[&[u8]]) -> Result<Vec<Seen>, Fat
 
 fn pdu(writer: &FrameWriter, kind: PduType, specific: u8, data: &[u8]) -> Vec<u8> {
     let specific = vec![specific; kind.header_bytes() - COMMON_HEADER_BYTES];
-    let mut bytes = writer.before_data(kind, 0, &specific, data.len() as u32);
+    let mut bytes = writer.before_data(kind, 0, &specific, data.len() as u32).to_vec();
     bytes.extend(data);
     if !data.is_empty() && kind.has_digests() {
         bytes.extend(writer.data_digest(data).into_iter().flatten());
@@ -78,7 +78,9 @@ fn common_headers_are_laid_out_as_printed() {
         (both, PduType::C2hTermReq, 24, [0x03, 0, 24, 0, 48]),
     ];
     for (writer, kind, data, [code, flags, hlen, pdo, plen]) in rows {
-        let bytes = writer.before_data(kind, 0, &vec![0; kind.header_bytes() - 8], data);
+        let bytes = writer
+            .before_data(kind, 0, &vec![0; kind.header_bytes() - 8], data)
+            .to_vec();
         let expected = [code, flags, hlen, pdo, plen, 0, 0, 0];
         assert_eq!(bytes[..8], expected, "{kind:?} with {data} bytes");
     }

@@ -131,6 +131,7 @@ impl Bench {
                 }
             }
             Output::Disk { .. } => unreachable!("a host has no disks"),
+            Output::HandOver { .. } => unreachable!("a host accepts nobody"),
             Output::Report(report) => self.reports.push(report),
         }
     }

@@ -338,7 +338,9 @@ impl World {
         specific[..2].copy_from_slice(&command.entry.cid.get().to_le_bytes());
         specific[8..12].copy_from_slice(&(data.len() as u32).to_le_bytes());
         let writer = FrameWriter::default();
-        let mut bytes = writer.before_data(PduType::C2hData, FLAG_LAST, &specific, data.len() as u32);
+        let mut bytes = writer
+            .before_data(PduType::C2hData, FLAG_LAST, &specific, data.len() as u32)
+            .to_vec();
         bytes.extend_from_slice(data);
         self.give(command.connection, &bytes);
     }
@@ -348,7 +350,9 @@ impl World {
         let mut specific = [0; 16];
         specific[..2].copy_from_slice(&command.entry.cid.get().to_le_bytes());
         specific[8..12].copy_from_slice(&length.to_le_bytes());
-        let bytes = FrameWriter::default().before_data(PduType::R2t, 0, &specific, 0);
+        let bytes = FrameWriter::default()
+            .before_data(PduType::R2t, 0, &specific, 0)
+            .to_vec();
         self.give(command.connection, &bytes);
         self.settle();
         core::mem::take(&mut self.peers.get_mut(&command.connection).unwrap().r2t_data)
@@ -361,7 +365,9 @@ impl World {
             digests: Digests::default(),
             data_alignment_bytes: 4,
         };
-        let bytes = writer.before_data(PduType::CapsuleResp, 0, entry.as_bytes(), 0);
+        let bytes = writer
+            .before_data(PduType::CapsuleResp, 0, entry.as_bytes(), 0)
+            .to_vec();
         self.give(command.connection, &bytes);
     }
 

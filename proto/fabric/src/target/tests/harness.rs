@@ -261,7 +261,9 @@ impl World {
         let connection = self.accept();
         let mut specific = [0; 120];
         specific[3] = u8::from(digests.header) | u8::from(digests.data) << 1;
-        let request = FrameWriter::default().before_data(PduType::IcReq, 0, &specific, 0);
+        let request = FrameWriter::default()
+            .before_data(PduType::IcReq, 0, &specific, 0)
+            .to_vec();
         self.receive(connection, &request);
         let reply = self.reply(connection);
         assert!(matches!(reply, Reply::Initialized { .. }), "{reply:?}");
@@ -306,7 +308,9 @@ impl World {
         data: &[u8],
     ) -> Vec<u8> {
         let writer = self.peers[&connection].writer;
-        let mut bytes = writer.before_data(PduType::CapsuleCmd, 0, entry.as_bytes(), data.len() as u32);
+        let mut bytes = writer
+            .before_data(PduType::CapsuleCmd, 0, entry.as_bytes(), data.len() as u32)
+            .to_vec();
         bytes.extend(data);
         if !data.is_empty() {
             bytes.extend(writer.data_digest(data).into_iter().flatten());
@@ -330,7 +334,9 @@ impl World {
         specific[4..8].copy_from_slice(&offset.to_le_bytes());
         specific[8..12].copy_from_slice(&length.to_le_bytes());
         let flags = if last { 4 } else { 0 };
-        let mut bytes = writer.before_data(PduType::H2cData, flags, &specific, data.len() as u32);
+        let mut bytes = writer
+            .before_data(PduType::H2cData, flags, &specific, data.len() as u32)
+            .to_vec();
         bytes.extend(data);
         bytes.extend(writer.data_digest(data).into_iter().flatten());
         bytes

@@ -49,7 +49,9 @@ impl Controller {
         entry[0] = 0x5A;
         entry[12..14].copy_from_slice(&cid.to_le_bytes());
         entry[14..16].copy_from_slice(&(status << 1).to_le_bytes());
-        self.writer.before_data(PduType::CapsuleResp, 0, &entry, 0)
+        self.writer
+            .before_data(PduType::CapsuleResp, 0, &entry, 0)
+            .to_vec()
     }
 
     fn specific(fields: [u16; 2], words: [u32; 2]) -> [u8; 16] {
@@ -66,7 +68,8 @@ impl Controller {
         let specific = Controller::specific([cid, 0], [offset, length]);
         let mut bytes = self
             .writer
-            .before_data(PduType::C2hData, flags, &specific, length);
+            .before_data(PduType::C2hData, flags, &specific, length)
+            .to_vec();
         bytes.extend_from_slice(data);
         bytes.extend(self.writer.data_digest(data).into_iter().flatten());
         bytes
@@ -74,7 +77,7 @@ impl Controller {
 
     fn r2t(&self, cid: u16, tag: u16, offset: u32, length: u32) -> Vec<u8> {
         let specific = Controller::specific([cid, tag], [offset, length]);
-        self.writer.before_data(PduType::R2t, 0, &specific, 0)
+        self.writer.before_data(PduType::R2t, 0, &specific, 0).to_vec()
     }
 }
 
