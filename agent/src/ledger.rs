@@ -239,13 +239,12 @@ fn replace(path: &Path, text: &[u8]) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use cluster::node_config::DiskNodeConfig;
-    use cluster::{DiskNodeId, Nqn, Revision};
+    use cluster::{DiskNodeId, Revision};
 
     fn config(revision: u64) -> NodeConfig {
         NodeConfig::DiskNode(DiskNodeConfig {
             node: DiskNodeId(Uuid::nil()),
             revision: Revision(revision),
-            subsystem_nqn: Nqn("nqn.2026-11.io.trestle:disk-node".to_owned()),
             legs: Default::default(),
         })
     }

@@ -11,7 +11,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use cluster::node_config::DiskNodeConfig;
 use cluster::status::DiskNodeStatus;
-use cluster::{DiskNodeId, Epoch, Incarnation, Nqn, Revision, SliceId};
+use cluster::{DiskNodeId, Epoch, Incarnation, PoolId, Revision, SliceId};
 use control::agent::*;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -176,12 +176,15 @@ async fn start(folder: &Path, servers: Vec<String>) -> Running {
     }
 }
 
+/// Each name is another content.
 fn config(revision: u64, name: &str) -> NodeConfig {
+    let number = name
+        .bytes()
+        .fold(0, |number, byte| number << 8 | u128::from(byte));
     NodeConfig::DiskNode(DiskNodeConfig {
         node: DiskNodeId(Uuid::from_u128(1)),
         revision: Revision(revision),
-        subsystem_nqn: Nqn(name.to_owned()),
-        legs: Default::default(),
+        legs: [(PoolId(Uuid::from_u128(number)), Vec::new())].into(),
     })
 }
 

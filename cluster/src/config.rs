@@ -124,9 +124,9 @@ impl PoolFacts<'_> {
         let node = self.disk_nodes.get(&leg.disk_node).ok_or(missing)?;
         Ok(LegPath {
             leg: leg.leg,
-            disk_node: leg.disk_node,
+            disk: leg.disk,
             address: node.spec.fabric_address,
-            subsystem_nqn: leg.disk_node.subsystem_nqn(),
+            subsystem_nqn: leg.disk.subsystem_nqn(),
             nsid: leg.nsid,
             length_blocks: leg.length_blocks,
             in_sync,
@@ -189,7 +189,6 @@ pub fn with_legs(
     let nothing = || DiskNodeConfig {
         node,
         revision: Revision(0),
-        subsystem_nqn: node.subsystem_nqn(),
         legs: BTreeMap::new(),
     };
     let mut config = present.cloned().unwrap_or_else(nothing);

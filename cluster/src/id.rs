@@ -85,8 +85,8 @@ impl PoolId {
     }
 }
 
-impl DiskNodeId {
-    /// The NQN of the disk node's one subsystem.
+impl DiskId {
+    /// The NQN of the disk's one subsystem: its legs are the namespaces.
     pub fn subsystem_nqn(self) -> Nqn {
         Nqn::of_uuid(self.0)
     }

@@ -75,7 +75,7 @@ pub struct LegLayout {
     pub disk_node: DiskNodeId,
     /// On which of its disks.
     pub disk: DiskId,
-    /// Its namespace identifier in the disk node's subsystem; unique there, not reused.
+    /// Its namespace identifier in the disk's subsystem; unique on its disk node, not reused there.
     pub nsid: u32,
     /// How many of the disk's extents.
     pub extents: u64,

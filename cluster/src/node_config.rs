@@ -16,8 +16,6 @@ pub struct DiskNodeConfig {
     pub node: DiskNodeId,
     /// Orders configurations of this node.
     pub revision: Revision,
-    /// Its one subsystem.
-    pub subsystem_nqn: Nqn,
     /// Legs by pool (a pool's planner replaces its own part). A leg on the disk's table that is not named here is
     /// swept: unexported, and its extents given back.
     pub legs: BTreeMap<PoolId, Vec<LegConfig>>,
@@ -28,9 +26,9 @@ pub struct DiskNodeConfig {
 pub struct LegConfig {
     /// Which; the namespace's UUID and NGUID.
     pub leg: LegId,
-    /// On which disk.
+    /// On which disk, whose subsystem exports it.
     pub disk: DiskId,
-    /// In the disk node's subsystem.
+    /// In the disk's subsystem.
     pub nsid: u32,
     /// Its length in the disk's extents.
     pub extents: u64,
@@ -125,11 +123,11 @@ pub struct GroupConfig {
 pub struct LegPath {
     /// Which; must be the namespace's UUID.
     pub leg: LegId,
-    /// On which disk node: legs of one node share a connection.
-    pub disk_node: DiskNodeId,
-    /// The disk node's NVMe/TCP address.
+    /// On which disk: legs of one disk share a connection, those of different disks never do.
+    pub disk: DiskId,
+    /// The NVMe/TCP address of the disk's node.
     pub address: SocketAddr,
-    /// The disk node's subsystem.
+    /// The disk's subsystem.
     pub subsystem_nqn: Nqn,
     /// The leg's namespace there.
     pub nsid: u32,

@@ -5,7 +5,7 @@
 //! | [`node`] | the machine: carries messages between the parts |
 //! | `pool` | one pool here: grant, slice, fenced legs, ANA |
 //! | `fence` | the conversation that fences one leg (R2) |
-//! | `paths` | associations with disk nodes |
+//! | `paths` | associations with disks |
 //! | `exports` | subsystems and namespaces as shown to hosts |
 //! | `volumes` | which volumes the map is to gain, lose or enlarge |
 //! | [`serve`] | the machine on a reactor, and the node as its agent sees it |

@@ -10,14 +10,14 @@
 
 use crate::exports::Exports;
 use crate::fence::Ended;
-use crate::paths::{DiskNodeAddress, Failure, Paths, PathsOutput, Ticket};
+use crate::paths::{DiskAddress, Failure, Paths, PathsOutput, Ticket};
 use crate::pool::{Pool, PoolOutput, Purpose};
 use crate::volumes::VERB;
 use block::slice::{MembershipChange, MembershipOutcome};
 use block::{BufferSlice, Memory, RequestId, Time, Tuning};
 use cluster::node_config::ControllerNodeConfig;
 use cluster::status::ControllerNodeStatus;
-use cluster::{ControllerNodeId, DiskNodeId, Epoch, Incarnation, PoolId, Revision};
+use cluster::{ControllerNodeId, DiskId, Epoch, Incarnation, PoolId, Revision};
 use control::agent::{MembershipAnswer, MembershipRequest};
 use fabric::driver::{ConnectionId, Event, Machine, Output};
 use fabric::target::{IoId, Target, TargetConfig, TargetOutput};
@@ -112,7 +112,7 @@ impl ControllerNode {
             self.exports.upsert(now, id, &pool, &mut self.target, memory);
             let paths = &self.paths;
             let part = self.pools.get_mut(&id).expect("entered just now");
-            part.apply(now, pool, &|node| paths.is_up(node), memory);
+            part.apply(now, pool, &|disk| paths.is_up(disk), memory);
             self.exports.keep(id);
         }
         for id in self.exports.sweep(now, &mut self.target, memory) {
@@ -125,9 +125,9 @@ impl ControllerNode {
         self.status_at = Some(now);
     }
 
-    /// Connects to the disk nodes that configurations name.
+    /// Connects to the disks that configurations name.
     fn connect(&mut self, now: Time, memory: &mut dyn Memory) {
-        let mut wanted: BTreeMap<DiskNodeId, DiskNodeAddress> = BTreeMap::new();
+        let mut wanted: BTreeMap<DiskId, DiskAddress> = BTreeMap::new();
         let groups = self
             .pools
             .values()
@@ -137,8 +137,8 @@ impl ControllerNode {
             let address = leg.address;
             let subsystem_nqn = leg.subsystem_nqn.0.clone();
             wanted.insert(
-                leg.disk_node,
-                DiskNodeAddress {
+                leg.disk,
+                DiskAddress {
                     address,
                     subsystem_nqn,
                 },
@@ -232,16 +232,16 @@ impl ControllerNode {
             PathsOutput::Close { connection, abort } => {
                 self.outputs.push_back(Output::Close { connection, abort });
             }
-            PathsOutput::Up(node) => {
+            PathsOutput::Up(disk) => {
                 self.pools
                     .values_mut()
-                    .for_each(|pool| pool.path_up(now, node, memory));
+                    .for_each(|pool| pool.path_up(now, disk, memory));
                 self.status_at = Some(now);
             }
-            PathsOutput::Down(node) => {
+            PathsOutput::Down(disk) => {
                 self.pools
                     .values_mut()
-                    .for_each(|pool| pool.path_down(now, node, memory));
+                    .for_each(|pool| pool.path_down(now, disk, memory));
                 self.status_at = Some(now);
             }
             PathsOutput::Completed { ticket, status } => self.handle_completed(now, ticket, status, memory),
@@ -291,7 +291,7 @@ impl ControllerNode {
                 self.paths
                     .submit(now, leg, Ticket { pool: id, purpose }, command, memory);
             }
-            PoolOutput::Suspect { disk_node } => self.paths.suspect(now, disk_node, memory),
+            PoolOutput::Suspect { disk } => self.paths.suspect(now, disk, memory),
             PoolOutput::Complete { request, status } if request.0 & VERB != 0 => {
                 let pool = self.pools.get_mut(&id).expect("it spoke just now");
                 pool.verb_ended(now, request, status, memory);

@@ -1,4 +1,5 @@
-//! The ways to disk nodes: one association for each, shared by every leg there, connected for owners and standbys alike.
+//! The ways to disks: one association with the subsystem of each, shared by every leg there, connected for owners and standbys
+//! alike. A disk that hangs takes its own association down, and no other disk's.
 //!
 //! What it deliberately is not: it knows no slices; what a command is for is carried along as a [`Ticket`] and comes back with
 //! the answer.
@@ -13,7 +14,7 @@
 use crate::fence::Registrant;
 use crate::pool::{LegAddress, Purpose};
 use block::{BufferSlice, Memory, Status, Time};
-use cluster::{DiskNodeId, Incarnation, PoolId};
+use cluster::{DiskId, Incarnation, PoolId};
 use fabric::driver::{CloseReason, ConnectionId, Segment};
 use fabric::host::{
     Association, AssociationConfig, AssociationEvent, AssociationOutput, Command, ConnectionIdRanges,
@@ -31,10 +32,10 @@ pub(crate) struct Ticket {
     pub(crate) purpose: Purpose,
 }
 
-/// Where a disk node is.
+/// Where a disk is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct DiskNodeAddress {
-    /// Its NVMe/TCP address.
+pub(crate) struct DiskAddress {
+    /// The NVMe/TCP address of its node.
     pub(crate) address: SocketAddr,
     /// Its subsystem.
     pub(crate) subsystem_nqn: String,
@@ -55,10 +56,10 @@ pub(crate) enum PathsOutput {
     },
     /// For the driver.
     Close { connection: ConnectionId, abort: bool },
-    /// A disk node answers.
-    Up(DiskNodeId),
+    /// A disk answers.
+    Up(DiskId),
     /// It does not any more.
-    Down(DiskNodeId),
+    Down(DiskId),
     /// A command ended.
     Completed {
         ticket: Ticket,
@@ -94,21 +95,21 @@ impl Failure {
 }
 
 struct Path {
-    address: DiskNodeAddress,
+    address: DiskAddress,
     association: Association,
     told_up: bool,
 }
 
-/// The ways to all disk nodes that some pool of this node needs.
+/// The ways to all disks that some pool of this node needs.
 pub(crate) struct Paths {
     host_nqn: String,
     host_id: [u8; 16],
     ranges: ConnectionIdRanges,
-    by_range: BTreeMap<u32, DiskNodeId>,
-    paths: BTreeMap<DiskNodeId, Path>,
+    by_range: BTreeMap<u32, DiskId>,
+    paths: BTreeMap<DiskId, Path>,
     /// Shutting down; kept until they have said so.
     leaving: BTreeMap<u32, Association>,
-    tickets: BTreeMap<Tag, (DiskNodeId, Ticket)>,
+    tickets: BTreeMap<Tag, (DiskId, Ticket)>,
     next_tag: u64,
     outputs: VecDeque<PathsOutput>,
 }
@@ -129,32 +130,32 @@ impl Paths {
         }
     }
 
-    /// Connects to the disk nodes wanted, lets go of others.
+    /// Connects to the disks wanted, lets go of others.
     pub(crate) fn apply(
         &mut self,
         now: Time,
-        wanted: &BTreeMap<DiskNodeId, DiskNodeAddress>,
+        wanted: &BTreeMap<DiskId, DiskAddress>,
         memory: &mut dyn Memory,
     ) {
-        let gone: Vec<DiskNodeId> = self
+        let gone: Vec<DiskId> = self
             .paths
             .iter()
-            .filter(|(node, path)| wanted.get(node) != Some(&path.address))
-            .map(|(node, _)| *node)
+            .filter(|(disk, path)| wanted.get(disk) != Some(&path.address))
+            .map(|(disk, _)| *disk)
             .collect();
-        for node in gone {
-            self.leave(now, node, memory);
+        for disk in gone {
+            self.leave(now, disk, memory);
         }
-        for (node, address) in wanted {
-            if !self.paths.contains_key(node) {
-                self.connect(now, *node, address.clone());
+        for (disk, address) in wanted {
+            if !self.paths.contains_key(disk) {
+                self.connect(now, *disk, address.clone());
             }
         }
     }
 
-    fn connect(&mut self, now: Time, node: DiskNodeId, address: DiskNodeAddress) {
+    fn connect(&mut self, now: Time, disk: DiskId, address: DiskAddress) {
         let ids = self.ranges.take();
-        self.by_range.insert(ids.range(), node);
+        self.by_range.insert(ids.range(), disk);
         let config = AssociationConfig {
             renew_host_id: true,
             ..AssociationConfig::new(
@@ -167,33 +168,33 @@ impl Paths {
         let mut association = Association::new(config, ids);
         association.connect(now);
         self.paths.insert(
-            node,
+            disk,
             Path {
                 address,
                 association,
                 told_up: false,
             },
         );
-        self.drain(node);
+        self.drain(disk);
     }
 
-    fn leave(&mut self, now: Time, node: DiskNodeId, memory: &mut dyn Memory) {
-        let Some(path) = self.paths.get_mut(&node) else {
+    fn leave(&mut self, now: Time, disk: DiskId, memory: &mut dyn Memory) {
+        let Some(path) = self.paths.get_mut(&disk) else {
             return;
         };
         path.association.disconnect(now, memory);
-        self.drain(node);
-        let path = self.paths.remove(&node).expect("it was there");
+        self.drain(disk);
+        let path = self.paths.remove(&disk).expect("it was there");
         if path.told_up {
-            self.down(node);
+            self.down(disk);
         }
         self.leaving.insert(path.association.range(), path.association);
         self.drain_leaving();
     }
 
-    /// Whether the disk node answers now.
-    pub(crate) fn is_up(&self, node: DiskNodeId) -> bool {
-        self.paths.get(&node).is_some_and(|path| path.told_up)
+    /// Whether the disk answers now.
+    pub(crate) fn is_up(&self, disk: DiskId) -> bool {
+        self.paths.get(&disk).is_some_and(|path| path.told_up)
     }
 
     /// Sends a command to a leg. One that cannot be sent is forgotten: the path is down, or about to be said to be.
@@ -205,11 +206,11 @@ impl Paths {
         command: Command,
         memory: &mut dyn Memory,
     ) {
-        if self.is_behind_older(leg.disk_node, ticket) {
-            return self.suspect(now, leg.disk_node, memory);
+        if self.is_behind_older(leg.disk, ticket) {
+            return self.suspect(now, leg.disk, memory);
         }
         let tag = Tag(self.next_tag);
-        let Some(path) = self.paths.get_mut(&leg.disk_node) else {
+        let Some(path) = self.paths.get_mut(&leg.disk) else {
             return;
         };
         if path
@@ -218,35 +219,35 @@ impl Paths {
             .is_ok()
         {
             self.next_tag += 1;
-            let kept = self.tickets.insert(tag, (leg.disk_node, ticket));
+            let kept = self.tickets.insert(tag, (leg.disk, ticket));
             assert!(kept.is_none(), "tags count up");
         }
-        self.drain(leg.disk_node);
+        self.drain(leg.disk);
     }
 
     /// Whether this is a fence, and its pool still has commands of an older epoch in flight there. The fence would not stop
     /// them: they are the same host's. They go with their association, and the next one fences them (R2).
-    fn is_behind_older(&self, node: DiskNodeId, ticket: Ticket) -> bool {
+    fn is_behind_older(&self, disk: DiskId, ticket: Ticket) -> bool {
         let Purpose::Fence(epoch, _) = ticket.purpose else {
             return false;
         };
         let older = |other: &Ticket| other.pool == ticket.pool && other.purpose.epoch() < epoch;
         self.tickets
             .values()
-            .any(|(there, other)| *there == node && older(other))
+            .any(|(there, other)| *there == disk && older(other))
     }
 
-    /// Breaks the connection to a disk node that leaves commands unanswered, and connects anew.
-    pub(crate) fn suspect(&mut self, now: Time, node: DiskNodeId, memory: &mut dyn Memory) {
-        let Some(path) = self.paths.get_mut(&node) else {
+    /// Breaks the connection to a disk that leaves commands unanswered, and connects anew.
+    pub(crate) fn suspect(&mut self, now: Time, disk: DiskId, memory: &mut dyn Memory) {
+        let Some(path) = self.paths.get_mut(&disk) else {
             return;
         };
         path.association.disconnect(now, memory);
         path.association.connect(now);
         let was_up = std::mem::take(&mut path.told_up);
-        self.drain(node);
+        self.drain(disk);
         if was_up {
-            self.down(node);
+            self.down(disk);
         }
     }
 
@@ -313,27 +314,27 @@ impl Paths {
             self.drain_leaving();
             return;
         }
-        let node = self.by_range.get(&range).copied();
-        let path = node.and_then(|node| self.paths.get_mut(&node));
-        if let (Some(node), Some(path)) = (node, path.filter(|path| path.association.range() == range)) {
+        let disk = self.by_range.get(&range).copied();
+        let path = disk.and_then(|disk| self.paths.get_mut(&disk));
+        if let (Some(disk), Some(path)) = (disk, path.filter(|path| path.association.range() == range)) {
             tell(&mut path.association, memory);
-            self.drain(node);
+            self.drain(disk);
         }
     }
 
     /// Time has come.
     pub(crate) fn handle_timeout(&mut self, now: Time, memory: &mut dyn Memory) {
         let due = |association: &Association| association.next_timeout().is_some_and(|due| due <= now);
-        let nodes: Vec<DiskNodeId> = self
+        let disks: Vec<DiskId> = self
             .paths
             .iter()
             .filter(|(_, path)| due(&path.association))
-            .map(|(node, _)| *node)
+            .map(|(disk, _)| *disk)
             .collect();
-        for node in nodes {
-            let path = self.paths.get_mut(&node).expect("listed just now");
+        for disk in disks {
+            let path = self.paths.get_mut(&disk).expect("listed just now");
             path.association.handle_timeout(now, memory);
-            self.drain(node);
+            self.drain(disk);
         }
         for association in self.leaving.values_mut().filter(|association| due(association)) {
             association.handle_timeout(now, memory);
@@ -356,31 +357,31 @@ impl Paths {
         self.outputs.pop_front()
     }
 
-    fn drain(&mut self, node: DiskNodeId) {
-        while let Some(path) = self.paths.get_mut(&node) {
+    fn drain(&mut self, disk: DiskId) {
+        while let Some(path) = self.paths.get_mut(&disk) {
             match path.association.poll_output() {
                 None => return,
-                Some(AssociationOutput::Event(event)) => self.handle_event(node, event),
+                Some(AssociationOutput::Event(event)) => self.handle_event(disk, event),
                 Some(other) => self.outputs.push_back(for_driver(other)),
             }
         }
     }
 
-    fn handle_event(&mut self, node: DiskNodeId, event: AssociationEvent) {
+    fn handle_event(&mut self, disk: DiskId, event: AssociationEvent) {
         let path = self
             .paths
-            .get_mut(&node)
+            .get_mut(&disk)
             .expect("only a path that is there speaks");
         let ready = path.association.is_ready();
         let host_id = path.association.config().host_id;
         match event {
             AssociationEvent::Ready { .. } => {
                 path.told_up = true;
-                self.outputs.push_back(PathsOutput::Up(node));
+                self.outputs.push_back(PathsOutput::Up(disk));
             }
             AssociationEvent::Lost { .. } => {
                 if std::mem::take(&mut path.told_up) {
-                    self.down(node);
+                    self.down(disk);
                 }
             }
             AssociationEvent::Completed { tag, result } => {
@@ -400,9 +401,9 @@ impl Paths {
         }
     }
 
-    fn down(&mut self, node: DiskNodeId) {
-        self.tickets.retain(|_, (other, _)| *other != node);
-        self.outputs.push_back(PathsOutput::Down(node));
+    fn down(&mut self, disk: DiskId) {
+        self.tickets.retain(|_, (other, _)| *other != disk);
+        self.outputs.push_back(PathsOutput::Down(disk));
     }
 
     fn drain_leaving(&mut self) {

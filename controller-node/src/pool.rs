@@ -19,7 +19,7 @@ use block::thin::VolumeUsage;
 use block::{Blocks, Duration, Memory, Request, RequestId, Status, SubRequestId, Time, Tuning};
 use cluster::node_config::{PoolConfig, Role};
 use cluster::status::{GroupLegStatus, GroupStatus, SliceStatus, VolumeStatus};
-use cluster::{DiskNodeId, Epoch, GroupId, Incarnation, LegId, PoolId, VolumeId};
+use cluster::{DiskId, Epoch, GroupId, Incarnation, LegId, PoolId, VolumeId};
 use fabric::host::Command;
 use fabric::target::AnaState;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -49,8 +49,8 @@ impl Purpose {
 /// Where a leg is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LegAddress {
-    /// On which disk node.
-    pub(crate) disk_node: DiskNodeId,
+    /// On which disk: its subsystem has a connection of its own.
+    pub(crate) disk: DiskId,
     /// Its namespace there.
     pub(crate) nsid: u32,
 }
@@ -64,8 +64,8 @@ pub(crate) enum PoolOutput {
         purpose: Purpose,
         command: Command,
     },
-    /// Break the connection to a disk node that leaves requests unanswered.
-    Suspect { disk_node: DiskNodeId },
+    /// Break the connection to a disk that leaves requests unanswered.
+    Suspect { disk: DiskId },
     /// A host's request, or a volume verb, ended.
     Complete { request: RequestId, status: Status },
     /// Have this recorded by the store.
@@ -127,7 +127,7 @@ pub(crate) struct Pool {
     known: BTreeMap<VolumeId, Blocks>,
     tuning: Tuning,
     /// Disk nodes that answer now.
-    up: BTreeSet<DiskNodeId>,
+    up: BTreeSet<DiskId>,
     outputs: VecDeque<PoolOutput>,
 }
 
@@ -149,16 +149,16 @@ impl Pool {
         }
     }
 
-    /// Converges to a configuration. `up` tells which disk nodes answer now.
+    /// Converges to a configuration. `up` tells which disks answer now.
     pub(crate) fn apply(
         &mut self,
         now: Time,
         config: PoolConfig,
-        up: &dyn Fn(DiskNodeId) -> bool,
+        up: &dyn Fn(DiskId) -> bool,
         memory: &mut dyn Memory,
     ) {
         self.config = config;
-        self.up = self.disk_nodes().into_iter().filter(|node| up(*node)).collect();
+        self.up = self.disks().into_iter().filter(|disk| up(*disk)).collect();
         match self.grant() {
             None => self.step_down(now, memory),
             Some(epoch) => self.take(now, epoch, memory),
@@ -279,7 +279,7 @@ impl Pool {
         paths
             .map(|path| {
                 let address = LegAddress {
-                    disk_node: path.disk_node,
+                    disk: path.disk,
                     nsid: path.nsid,
                 };
                 (
@@ -297,29 +297,25 @@ impl Pool {
             .collect()
     }
 
-    /// The disk nodes that the configuration names, owner or not: standbys are connected before they are needed.
-    pub(crate) fn disk_nodes(&self) -> Vec<DiskNodeId> {
+    /// The disks that the configuration names, owner or not: standbys are connected before they are needed.
+    pub(crate) fn disks(&self) -> Vec<DiskId> {
         let paths = self
             .config
             .slices
             .iter()
             .flat_map(|slice| &slice.groups)
             .flat_map(|group| &group.legs);
-        let mut nodes: Vec<DiskNodeId> = paths.map(|path| path.disk_node).collect();
-        nodes.sort();
-        nodes.dedup();
-        nodes
+        let mut disks: Vec<DiskId> = paths.map(|path| path.disk).collect();
+        disks.sort();
+        disks.dedup();
+        disks
     }
 
-    /// A disk node answers: its legs are fenced, then attached.
-    pub(crate) fn path_up(&mut self, now: Time, node: DiskNodeId, memory: &mut dyn Memory) {
-        self.up.insert(node);
+    /// A disk answers: its legs are fenced, then attached.
+    pub(crate) fn path_up(&mut self, now: Time, disk: DiskId, memory: &mut dyn Memory) {
+        self.up.insert(disk);
         let Some(owned) = &mut self.owned else { return };
-        for (id, leg) in owned
-            .legs
-            .iter_mut()
-            .filter(|(_, leg)| leg.address.disk_node == node)
-        {
+        for (id, leg) in owned.legs.iter_mut().filter(|(_, leg)| leg.address.disk == disk) {
             leg.path_up = true;
             leg.refused = None;
             self.outputs.push_back(leg.begin_fence(owned.epoch, *id));
@@ -327,16 +323,12 @@ impl Pool {
         self.drain(now, memory);
     }
 
-    /// A disk node does not answer any more; what was in flight there has ended, unanswered.
-    pub(crate) fn path_down(&mut self, now: Time, node: DiskNodeId, memory: &mut dyn Memory) {
-        self.up.remove(&node);
-        self.forget_commands(|leg, _| leg.disk_node == node);
+    /// A disk does not answer any more; what was in flight there has ended, unanswered.
+    pub(crate) fn path_down(&mut self, now: Time, disk: DiskId, memory: &mut dyn Memory) {
+        self.up.remove(&disk);
+        self.forget_commands(|leg, _| leg.disk == disk);
         let Some(owned) = &mut self.owned else { return };
-        for (id, leg) in owned
-            .legs
-            .iter_mut()
-            .filter(|(_, leg)| leg.address.disk_node == node)
-        {
+        for (id, leg) in owned.legs.iter_mut().filter(|(_, leg)| leg.address.disk == disk) {
             leg.path_up = false;
             leg.fence = None;
             leg.fence_again_at = None;
@@ -552,13 +544,13 @@ impl Pool {
                 });
             }
             SliceOutput::LegSuspect { leg } => {
-                let disk_node = owned
+                let disk = owned
                     .legs
                     .get(&leg_id(leg))
                     .expect("a slice names its own legs")
                     .address
-                    .disk_node;
-                self.outputs.push_back(PoolOutput::Suspect { disk_node });
+                    .disk;
+                self.outputs.push_back(PoolOutput::Suspect { disk });
             }
             SliceOutput::LegRefused { leg, reason } => {
                 owned

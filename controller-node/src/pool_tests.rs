@@ -11,7 +11,7 @@ use cluster::{Nqn, SliceId};
 const POOL: PoolId = PoolId(Uuid::from_u128(1));
 const START: Incarnation = Incarnation(Uuid::from_u128(2));
 const EPOCH: Epoch = Epoch(7);
-const NODE: DiskNodeId = DiskNodeId(Uuid::from_u128(3));
+const DISK: DiskId = DiskId(Uuid::from_u128(3));
 const LEG: LegId = LegId(Uuid::from_u128(4));
 
 /// Nobody asks it for anything here.
@@ -34,9 +34,9 @@ impl Memory for NoMemory {
 fn owned_pool() -> Pool {
     let leg = LegPath {
         leg: LEG,
-        disk_node: NODE,
+        disk: DISK,
         address: "127.0.0.1:4420".parse().expect("an address"),
-        subsystem_nqn: Nqn("nqn.2026-11.io.trestle:disk-node:test".to_owned()),
+        subsystem_nqn: Nqn("nqn.2026-11.io.trestle:disk:test".to_owned()),
         nsid: 1,
         length_blocks: 65_536,
         in_sync: true,
@@ -108,13 +108,13 @@ fn a_leg_that_refuses_to_be_fenced_is_asked_again_and_its_connection_left_alone(
         );
     }
     pool.fence_ended(now, EPOCH, LEG, Ended::Failure, &mut NoMemory);
-    pool.path_down(now, NODE, &mut NoMemory);
+    pool.path_down(now, DISK, &mut NoMemory);
     pool.handle_timeout(now + FENCE_AGAIN_AFTER, &mut NoMemory);
     assert!(
         !outputs(&mut pool).iter().any(is_fence),
         "nobody is there to be asked"
     );
-    pool.path_up(now, NODE, &mut NoMemory);
+    pool.path_up(now, DISK, &mut NoMemory);
     assert!(outputs(&mut pool).iter().any(is_fence));
 }
 

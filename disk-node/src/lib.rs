@@ -1,4 +1,5 @@
-//! A disk node: owns physical disks, carves legs from them, and exports each leg as a namespace of its one subsystem.
+//! A disk node: owns physical disks, carves legs from them, and exports each disk as one subsystem whose namespaces
+//! are its legs.
 //!
 //! | module | holds |
 //! |---|---|

@@ -22,7 +22,6 @@ use uuid::Uuid;
 const MIB: u64 = 1 << 20;
 const EXTENT: u64 = 4 * MIB;
 const NODE: DiskNodeId = DiskNodeId(Uuid::from_u128(0x0d15_c0de));
-const NQN: &str = "nqn.2026-11.io.trestle:disk-node:test";
 const HOST: &str = "nqn.2026-11.io.trestle:controller-node:test";
 /// Longer than anything here takes; reached only by a failure.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -63,7 +62,6 @@ fn config(revision: u64, legs: &[(u32, DiskId, u64)]) -> NodeConfig {
     NodeConfig::DiskNode(DiskNodeConfig {
         node: NODE,
         revision: Revision(revision),
-        subsystem_nqn: Nqn(NQN.to_owned()),
         legs: [(PoolId(Uuid::nil()), legs.collect())].into(),
     })
 }
@@ -89,7 +87,7 @@ fn ready(node: &DiskNode, legs: usize) -> DiskNodeStatus {
     })
 }
 
-/// A host with a path to the node.
+/// A host with a path to a disk.
 struct Host {
     handle: Handle<HostControl>,
     heard: mpsc::Receiver<HostReport>,
@@ -97,9 +95,9 @@ struct Host {
 }
 
 impl Host {
-    fn connect(node: &DiskNode) -> Host {
+    fn connect(node: &DiskNode, disk: DiskId) -> Host {
         let address = node.fabric_addresses()[0];
-        let association = AssociationConfig::new(HOST, [7; 16], NQN, address);
+        let association = AssociationConfig::new(HOST, [7; 16], &disk.subsystem_nqn().0, address);
         let (tell, heard) = mpsc::channel();
         let multipath = MultipathConfig::new(association);
         let report = move |report| drop(tell.send(report));
@@ -169,14 +167,13 @@ fn a_disk_is_formatted_served_and_found_again() {
         let memory = status.disks[1].disk;
         node.apply(config(1, &[(1, disk, 10), (2, memory, 2)]));
         ready(&node, 2);
-        let mut host = Host::connect(&node);
         let bytes: Vec<u8> = (0..4 * MIB).map(|at| (at / 512 % 251) as u8 + 1).collect();
-        for leg in [1, 2] {
+        for (leg, disk) in [(1, disk), (2, memory)] {
+            let mut host = Host::connect(&node, disk);
             assert_eq!(host.read(leg, 1020, 8), vec![0; 32768]);
             host.write(leg, 700, bytes.clone());
             assert!(host.read(leg, 700, 1024) == bytes);
         }
-        drop(host);
         node.stop();
 
         let node = disk_node::start(options(disks, backend)).unwrap();
@@ -199,7 +196,7 @@ fn a_disk_is_formatted_served_and_found_again() {
             status.legs[0].state == LegState::Ready
         });
         assert!(
-            Host::connect(&node).read(1, 700, 1024) == bytes,
+            Host::connect(&node, disk).read(1, 700, 1024) == bytes,
             "every acknowledged write is there"
         );
     }
@@ -213,7 +210,7 @@ fn legs_are_swept_and_their_space_comes_back_zeroed() {
     let node = disk_node::start(options(vec![DiskOption::Path(path)], WantedBackend::Auto)).unwrap();
     node.apply(config(1, &[(1, disk, 7)]));
     ready(&node, 1);
-    let mut host = Host::connect(&node);
+    let mut host = Host::connect(&node, disk);
     host.write(1, 5, vec![0xAA; 8192]);
     node.apply(config(2, &[]));
     wait_for(&node, "space comes back", |status| {
@@ -275,7 +272,7 @@ fn bad_disks_are_reported_and_the_good_one_serves() {
     }
     node.apply(config(1, &[(1, disk, 1)]));
     ready(&node, 1);
-    Host::connect(&node).write(1, 0, vec![1; 4096]);
+    Host::connect(&node, disk).write(1, 0, vec![1; 4096]);
     assert!(std::fs::read(&corrupt).unwrap() == before, "left alone");
     other.stop();
 }

@@ -188,7 +188,6 @@ impl Keeper {
         DiskNodeConfig {
             node,
             revision: Revision(self.revision),
-            subsystem_nqn: node.subsystem_nqn(),
             legs,
         }
     }
@@ -231,9 +230,9 @@ impl Keeper {
     fn slice_config(&self, role: Role) -> SliceConfig {
         let legs = self.legs.iter().map(|leg| LegPath {
             leg: leg.leg,
-            disk_node: leg.node,
+            disk: leg.disk,
             address: leg.address,
-            subsystem_nqn: leg.node.subsystem_nqn(),
+            subsystem_nqn: leg.disk.subsystem_nqn(),
             nsid: 1,
             length_blocks: leg.length_blocks,
             in_sync: self.granted.contains(&leg.leg),

@@ -275,7 +275,6 @@ mod tests {
         let config = DiskNodeConfig {
             node,
             revision: cluster::Revision(1),
-            subsystem_nqn: node.subsystem_nqn(),
             legs: BTreeMap::from([(pool(1), Vec::new())]),
         };
         for change in [

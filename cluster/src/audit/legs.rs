@@ -102,7 +102,7 @@ impl Audit<'_> {
         Some((disk.extent_bytes, disk.extents))
     }
 
-    /// A disk node has one subsystem for all pools: what it is told must not have a namespace twice.
+    /// Namespace identifiers are given out by disk node, for all pools: what it is told must not have one twice.
     fn namespaces_of_other_pools(&mut self) {
         let plan = self.plan;
         for config in plan.disk_node_configs.values() {

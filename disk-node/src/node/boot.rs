@@ -9,8 +9,10 @@ use crate::format::{
 use block::{BufferSlice, Duration, Memory, Time};
 use cluster::{DiskId, DiskNodeId};
 use fabric::driver::{DiskError, DiskOperation};
+use std::collections::BTreeMap;
 
-/// How long the subsystem waits for disks that do not answer. Hosts that connect earlier are asked to try again.
+/// How long subsystems wait for disks that do not answer (they could be copies of those that do). Hosts that connect earlier are
+/// asked to try again, later ones are told that the disk has no subsystem here.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What has been read of a disk.
@@ -31,7 +33,12 @@ pub(super) fn begin(given: GivenDisk) -> Disk {
         (None, Some(superblock)) => DiskState::Ready(Books::fresh(superblock)),
         (None, None) => DiskState::Reading(Reading::default()),
     };
-    Disk { given, state }
+    Disk {
+        given,
+        state,
+        open: false,
+        exports: BTreeMap::new(),
+    }
 }
 
 impl Node {

@@ -3,7 +3,7 @@
 //! Every step is asked for again whenever something has changed; none waits inside.
 
 use super::books::{CarveRefusal, Leg, Phase};
-use super::{Boot, DiskState, Node, Purpose, SUBSYSTEM};
+use super::{Boot, DiskState, Node, Purpose, subsystem_of};
 use crate::format::{DATA_OFFSET, Run};
 use block::{Blocks, BufferSlice, Duration, Memory, Time};
 use cluster::LegId;
@@ -88,8 +88,11 @@ impl Node {
         for disk in 0..self.disks.len() {
             self.advance_legs(disk);
         }
+        // Not before: a disk that is still being read may turn out to be a copy of one that is ready.
         if self.boot == Boot::Done {
-            self.open_subsystem(now, config, memory);
+            for disk in 0..self.disks.len() {
+                self.open_subsystem(now, disk, memory);
+            }
             for leg in wanted.values() {
                 self.export(now, leg, memory);
             }
@@ -121,10 +124,12 @@ impl Node {
             }
         }
         for (name, nsid) in hidden {
-            self.target.remove_namespace(now, SUBSYSTEM, nsid, memory);
+            self.target
+                .remove_namespace(now, subsystem_of(disk), nsid, memory);
             // What the target has handed out before must still find its leg.
             self.pump(now, memory);
-            assert_eq!(self.exports.remove(&nsid), Some((disk, name)), "exported once");
+            let exported = self.disks[disk].exports.remove(&nsid);
+            assert_eq!(exported, Some(name), "exported once");
         }
         self.drop_idle(disk);
     }
@@ -145,15 +150,15 @@ impl Node {
     }
 
     fn carve(&mut self, wanted: &LegConfig) {
-        let nsid_taken = self.legs_all().any(|(_, leg)| leg.record.nsid == wanted.nsid);
         let known = self.legs_all().any(|(name, _)| *name == wanted.leg);
-        if nsid_taken || known || wanted.extents == 0 || wanted.nsid == 0 {
-            return;
-        }
         let Some(disk) = self.disk_of(wanted) else { return };
         let Some(books) = self.books(disk).filter(|books| books.fault.is_none()) else {
             return;
         };
+        let nsid_taken = books.legs.values().any(|leg| leg.record.nsid == wanted.nsid);
+        if nsid_taken || known || wanted.extents == 0 || wanted.nsid == 0 {
+            return;
+        }
         // A refusal is told by the status, and tried again with every change.
         let _: Result<(), CarveRefusal> = books.carve(wanted.leg, wanted.nsid, wanted.extents);
     }
@@ -288,44 +293,53 @@ impl Node {
         books.forget_dropped();
         for nsid in ended {
             self.target
-                .reservation_persisted(now, SUBSYSTEM, nsid, durable, memory);
+                .reservation_persisted(now, subsystem_of(disk), nsid, durable, memory);
         }
     }
 
     /// The target wants a namespace's reservations durable.
-    pub(super) fn persist(&mut self, now: Time, nsid: u32, state: ReservationState, memory: &mut dyn Memory) {
-        let export = self.exports.get(&nsid).copied();
-        let books = export
-            .and_then(|(disk, _)| self.books(disk))
-            .filter(|books| books.fault.is_none());
+    pub(super) fn persist(
+        &mut self,
+        now: Time,
+        disk: usize,
+        nsid: u32,
+        state: ReservationState,
+        memory: &mut dyn Memory,
+    ) {
+        let export = self.disks[disk].exports.get(&nsid).copied();
+        let books = self.books(disk).filter(|books| books.fault.is_none());
         match (books, export) {
-            (Some(books), Some((_, leg))) => {
+            (Some(books), Some(leg)) => {
                 books.persist(leg, state);
                 self.unsettled = true;
             }
             _ => self
                 .target
-                .reservation_persisted(now, SUBSYSTEM, nsid, false, memory),
+                .reservation_persisted(now, subsystem_of(disk), nsid, false, memory),
         }
     }
 
-    fn open_subsystem(&mut self, now: Time, config: &DiskNodeConfig, memory: &mut dyn Memory) {
-        if self.subsystem.is_some() {
+    /// A disk that was read and can be relied on gets its subsystem, all its legs that are ready with it. It keeps it whatever
+    /// becomes of the disk: hosts that have its legs are to see what fails.
+    fn open_subsystem(&mut self, now: Time, disk: usize, memory: &mut dyn Memory) {
+        let open = self.disks[disk].open;
+        let Some(books) = self.books(disk).filter(|books| !open && books.fault.is_none()) else {
             return;
-        }
-        let nqn = config.subsystem_nqn.0.clone();
-        self.subsystem = Some(nqn.clone());
+        };
+        let identity = books.superblock.disk;
+        self.disks[disk].open = true;
         let subsystem = SubsystemConfig {
-            nqn,
-            serial: self.options.node.0.simple().to_string()[..20].to_owned(),
+            nqn: identity.subsystem_nqn().0,
+            serial: identity.0.simple().to_string()[..20].to_owned(),
             cntlid_first: 1,
             cntlid_last: 0xffef,
             hosts: BTreeSet::new(),
             reservations: true,
         };
-        self.target.upsert_subsystem(now, SUBSYSTEM, subsystem, memory);
+        let key = subsystem_of(disk);
+        self.target.upsert_subsystem(now, key, subsystem, memory);
         self.target
-            .set_ana_state(now, SUBSYSTEM, ANA_GROUP, AnaState::Optimized, memory);
+            .set_ana_state(now, key, ANA_GROUP, AnaState::Optimized, memory);
     }
 
     fn export(&mut self, now: Time, wanted: &LegConfig, memory: &mut dyn Memory) {
@@ -354,9 +368,10 @@ impl Node {
             epoch_keys: true,
             state: leg.record.reservation.clone(),
         };
-        self.exports.insert(wanted.nsid, (disk, wanted.leg));
+        self.disks[disk].exports.insert(wanted.nsid, wanted.leg);
+        let key = subsystem_of(disk);
         self.target
-            .upsert_namespace(now, SUBSYSTEM, wanted.nsid, namespace, Some(reservations), memory);
+            .upsert_namespace(now, key, wanted.nsid, namespace, Some(reservations), memory);
     }
 }
 

@@ -12,7 +12,8 @@
 //! touches the legs of a disk whose table it could not read.
 //!
 //! Invariants: a leg is exported only after its zeroing is durable (R10); a reservation is answered only after it is
-//! durable (R2); an extent is given away only after its former leg's absence is durable.
+//! durable (R2); an extent is given away only after its former leg's absence is durable; a disk's subsystem is there only while
+//! its books can be relied on.
 
 mod books;
 mod boot;
@@ -32,8 +33,14 @@ use fabric::target::{IoId, SubsystemKey, Target, TargetConfig, TargetOutput};
 use std::collections::{BTreeMap, VecDeque};
 use transfer::{Then, Transfers};
 
-/// The node's one subsystem.
-const SUBSYSTEM: SubsystemKey = SubsystemKey(0);
+/// Each disk has one subsystem, with the disk's number.
+fn subsystem_of(disk: usize) -> SubsystemKey {
+    SubsystemKey(disk as u32)
+}
+
+fn disk_of(subsystem: SubsystemKey) -> usize {
+    subsystem.0 as usize
+}
 
 /// A disk as the node is given it, in the driver's order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +129,10 @@ enum DiskState {
 struct Disk {
     given: GivenDisk,
     state: DiskState,
+    /// Its subsystem is there.
+    open: bool,
+    /// Its exported namespaces.
+    exports: BTreeMap<u32, LegId>,
 }
 
 /// How far the node is with its start.
@@ -142,10 +153,6 @@ pub struct Node {
     disks: Vec<Disk>,
     target: Target,
     wanted: Option<DiskNodeConfig>,
-    /// Exported namespaces.
-    exports: BTreeMap<u32, (usize, LegId)>,
-    /// The subsystem's name, once there is one.
-    subsystem: Option<String>,
     boot: Boot,
     outputs: VecDeque<Output<NodeReport>>,
     requests: BTreeMap<DiskRequestId, Purpose>,
@@ -167,8 +174,6 @@ impl Node {
             options,
             disks,
             wanted: None,
-            exports: BTreeMap::new(),
-            subsystem: None,
             boot: Boot::Unbegun,
             outputs: VecDeque::new(),
             requests: BTreeMap::new(),
@@ -222,8 +227,15 @@ impl Node {
     }
 
     /// A host's request: on its way, or answered at once.
-    fn execute(&mut self, now: Time, io: IoId, nsid: u32, request: &block::Request, memory: &mut dyn Memory) {
-        let Some((disk, leg)) = self.exports.get(&nsid).copied() else {
+    fn execute(
+        &mut self,
+        now: Time,
+        io: IoId,
+        (disk, nsid): (usize, u32),
+        request: &block::Request,
+        memory: &mut dyn Memory,
+    ) {
+        let Some(leg) = self.disks[disk].exports.get(&nsid).copied() else {
             return self.target.complete(now, io, block::Status::Unavailable, memory);
         };
         let books = self.books(disk).expect("what is exported has books");
@@ -275,11 +287,17 @@ impl Node {
                     self.outputs.push_back(Output::Close { connection, abort });
                 }
                 TargetOutput::Execute {
-                    io, nsid, request, ..
-                } => self.execute(now, io, nsid, &request, memory),
-                TargetOutput::PersistReservation { nsid, state, .. } => {
-                    self.persist(now, nsid, state, memory)
-                }
+                    io,
+                    subsystem,
+                    nsid,
+                    request,
+                    ..
+                } => self.execute(now, io, (disk_of(subsystem), nsid), &request, memory),
+                TargetOutput::PersistReservation {
+                    subsystem,
+                    nsid,
+                    state,
+                } => self.persist(now, disk_of(subsystem), nsid, state, memory),
                 TargetOutput::HostsChanged { .. } => {}
             }
         }

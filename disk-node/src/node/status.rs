@@ -71,7 +71,7 @@ impl Node {
             .legs
             .values()
             .any(|leg| matches!(leg.phase, Phase::Leaving | Phase::Dropped(_)));
-        let namesake = self.legs_all().find(|(_, leg)| leg.record.nsid == wanted.nsid);
+        let namesake = books.legs.iter().find(|(_, leg)| leg.record.nsid == wanted.nsid);
         let reason = match namesake {
             _ if wanted.extents == 0 || wanted.nsid == 0 => "its configuration makes no sense".to_owned(),
             _ if self.legs_all().any(|(name, _)| *name == wanted.leg) => "it lies on another disk".to_owned(),

@@ -3,7 +3,8 @@
 //! Mutants these tests catch: zeroes recorded before they are flushed; a leg exported before its zeroing is durable; extents
 //! given away before the leg that had them is durably gone, or while requests on it are in flight; a reservation answered
 //! before the table is durable; a table written over the newest; requests cut at the wrong place; a disk touched whose
-//! table could not be read; one bad disk that stops the others.
+//! table could not be read; one bad disk that stops the others; a leg served from, or a table kept for, another disk's subsystem; a
+//! subsystem said not to exist while its disk is being read.
 
 mod disk;
 mod random;
@@ -597,18 +598,84 @@ fn errors_of_the_disk_reach_the_host() {
 fn a_disk_that_does_not_answer_holds_the_others_up_for_a_while_only() {
     let mut world = World::new(vec![formatted(1, 4, None), formatted(2, 4, None)]);
     world.stuck = vec![1];
-    world.apply(vec![leg(1, 1, 1, &[1])]);
+    world.apply(vec![leg(1, 1, 1, &[1]), leg(2, 2, 1, &[1])]);
     world.settle();
-    assert!(
-        !world.ready(1),
-        "hosts that connect now would miss the other disk's legs"
-    );
+    assert!(!world.ready(1), "it could be a copy of the other");
     world.pass(Duration::from_secs(6));
     assert!(world.ready(1));
+    let neighbour = world.connected(1);
+    assert_eq!(world.read(neighbour, 1, 0, 1), Ok(vec![0; 4096]));
     assert!(world.fault(1).contains("being read"));
     world.stuck.clear();
     world.settle();
     assert_eq!(world.disk_status(1).fault, None, "late is better than never");
+    let late = world.connected_to(2, 1);
+    assert_eq!(world.read(late, 2, 0, 1), Ok(vec![0; 4096]));
+}
+
+/// Why a host's last attempt to connect failed.
+fn refusal(world: &mut World, host: usize) -> nvme::Status {
+    let lost = world.hosts[host].lost.take();
+    let Some(fabric::host::Lost::Refused { what, status }) = lost else {
+        panic!("host {host} was not refused: {lost:?}")
+    };
+    assert!(what.contains("onnect"), "{what}");
+    status
+}
+
+#[test]
+fn who_connects_to_a_disk_is_told_to_wait_while_it_may_come_and_that_it_is_not_here_after() {
+    let mut bad = formatted(3, 4, None);
+    bad.fail_reads = Some(DiskError::Media);
+    let mut world = World::new(vec![formatted(1, 4, None), formatted(2, 4, None), bad]);
+    world.stuck = vec![1];
+    world.apply(vec![leg(1, 1, 1, &[1])]);
+    world.settle();
+    let (slow, none, unreadable) = (world.host(1, 2), world.host(1, 77), world.host(1, 3));
+    world.settle();
+    for host in [slow, none, unreadable] {
+        assert_eq!(refusal(&mut world, host), nvme::Status::CONNECT_CONTROLLER_BUSY);
+    }
+    world.pass(Duration::from_secs(9));
+    let no_such = nvme::Status::CONNECT_INVALID_PARAMETERS.do_not_retry();
+    for host in [slow, none, unreadable] {
+        assert_eq!(refusal(&mut world, host), no_such);
+    }
+    world.stuck.clear();
+    world.apply(vec![leg(1, 1, 1, &[1]), leg(2, 2, 1, &[1])]);
+    world.pass(Duration::from_secs(9));
+    assert!(
+        world.hosts[slow].association.is_ready(),
+        "it came late, and hosts that are ours try on"
+    );
+    assert_eq!(refusal(&mut world, none), no_such);
+}
+
+#[test]
+fn every_disk_is_a_subsystem_of_its_own() {
+    let mut world = World::booted(vec![formatted(1, 4, None), formatted(2, 4, None)]);
+    let mut namesake = leg(2, 2, 1, &[1]);
+    namesake.nsid = 1;
+    world.apply(vec![leg(1, 1, 1, &[1]), namesake]);
+    world.settle();
+    assert!(world.ready(1) && world.ready(2), "{:?}", world.status());
+    let ways = [world.connected_to(1, 1), world.connected_to(2, 1)];
+    for (disk, way) in ways.into_iter().enumerate() {
+        let association = &world.hosts[way].association;
+        let uuids: Vec<_> = association.namespaces().iter().map(|seen| seen.uuid).collect();
+        assert_eq!(uuids, [*leg_id(disk as u128 + 1).0.as_bytes()]);
+        world.write(way, 1, 0, 1, disk as u8 + 1).unwrap();
+    }
+    for (disk, way) in ways.into_iter().enumerate() {
+        assert_eq!(world.read(way, 1, 0, 1), Ok(vec![disk as u8 + 1; 4096]));
+        let there = world.disks[disk].get(DATA_OFFSET, 4096);
+        assert_eq!(there, vec![disk as u8 + 1; 4096]);
+    }
+    // A fence on one is none on the other, and a disk that hangs keeps nobody from the other.
+    world.fence(ways[0], 1, 5).unwrap();
+    world.stuck = vec![0];
+    world.submit(ways[0], 1, |memory| read(memory, 0, 1)).unwrap();
+    assert_eq!(world.read(ways[1], 1, 0, 1), Ok(vec![2; 4096]));
 }
 
 #[test]

@@ -38,8 +38,11 @@ impl Story {
             fill: 0,
         };
         story.world.settle();
-        story.world.host(1, 1);
-        story.world.host(2, 1);
+        for disk in [1, 2] {
+            for host in [1, 2] {
+                story.world.host(host, disk);
+            }
+        }
         story
     }
 
@@ -91,6 +94,11 @@ impl Story {
         (0..steps).any(|_| !self.world.step());
     }
 
+    /// A host's association with a leg's disk.
+    fn way(&self, number: u128, host: usize) -> usize {
+        (self.legs[&number].disk as usize - 1) * 2 + host
+    }
+
     fn may(&self, number: u128, host: usize) -> bool {
         self.legs[&number].fenced.is_none_or(|(_, owner)| owner == host)
     }
@@ -107,14 +115,15 @@ impl Story {
         self.fill = self.fill % 250 + 1;
         let fill = self.fill;
         let allowed = self.may(number, host);
+        let way = self.way(number, host);
         let Some(tag) = self
             .world
-            .submit(host, number as u32, |memory| write(memory, block, 1, fill))
+            .submit(way, number as u32, |memory| write(memory, block, 1, fill))
         else {
             return;
         };
         self.run(200);
-        let answer = self.world.hosts[host].answers.remove(&tag);
+        let answer = self.world.hosts[way].answers.remove(&tag);
         let leg = self.legs.get_mut(&number).expect("picked");
         match answer {
             Some(Ok(_)) => {
@@ -125,7 +134,7 @@ impl Story {
             Some(Err(_)) if !allowed => {}
             Some(Err(_)) | None => drop(leg.unanswered.entry(block).or_default().insert(fill)),
         }
-        if answer_is_open(&self.world, host) {
+        if answer_is_open(&self.world, way) {
             // What is still on its way may land whenever: end it here, so that the oracle knows what came before what.
             self.crash();
         }
@@ -137,11 +146,12 @@ impl Story {
             self.world.rng.random_range(0..2),
             BLOCKS[self.world.rng.random_range(0..4)],
         );
-        if block >= self.legs[&number].extents * 1024 || !self.world.hosts[host].association.is_ready() {
+        let way = self.way(number, host);
+        if block >= self.legs[&number].extents * 1024 || !self.world.hosts[way].association.is_ready() {
             return;
         }
         let allowed = self.may(number, host);
-        let answer = self.world.read(host, number as u32, block, 1);
+        let answer = self.world.read(way, number as u32, block, 1);
         let leg = self.legs.get_mut(&number).expect("picked");
         let Ok(bytes) = answer else { return };
         assert!(allowed, "leg {number}: host {host} is fenced, and read");
@@ -162,7 +172,8 @@ impl Story {
     fn fence(&mut self) {
         let Some(number) = self.pick() else { return };
         let host = self.world.rng.random_range(0..2);
-        if !self.world.hosts[host].association.is_ready() {
+        let way = self.way(number, host);
+        if !self.world.hosts[way].association.is_ready() {
             return;
         }
         let leg = self.legs.get_mut(&number).expect("picked");
@@ -174,16 +185,16 @@ impl Story {
         };
         leg.tried_key = leg.tried_key.max(key);
         let fenced = leg.fenced;
-        let Some(tag) = self.world.submit(host, number as u32, |_| register(key)) else {
+        let Some(tag) = self.world.submit(way, number as u32, |_| register(key)) else {
             return;
         };
         self.world.settle();
-        let registered = matches!(self.world.hosts[host].answers.remove(&tag), Some(Ok(_)));
-        let Some(tag) = self.world.submit(host, number as u32, |_| acquire(key)) else {
+        let registered = matches!(self.world.hosts[way].answers.remove(&tag), Some(Ok(_)));
+        let Some(tag) = self.world.submit(way, number as u32, |_| acquire(key)) else {
             return;
         };
         self.run(200);
-        let answer = self.world.hosts[host].answers.remove(&tag);
+        let answer = self.world.hosts[way].answers.remove(&tag);
         let leg = self.legs.get_mut(&number).expect("picked");
         if let Some(Ok(_)) = answer {
             assert!(
@@ -234,8 +245,8 @@ impl Story {
     }
 }
 
-fn answer_is_open(world: &World, host: usize) -> bool {
-    world.hosts[host].association.in_flight() > 0
+fn answer_is_open(world: &World, way: usize) -> bool {
+    world.hosts[way].association.in_flight() > 0
 }
 
 fn tell(seed: u64) {

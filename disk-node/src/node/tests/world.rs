@@ -11,7 +11,7 @@ use fabric::driver::{
     CloseReason, ConnectionId, DiskOperation, DiskRequestId, Event, ListenerId, Machine, Output, Segment,
 };
 use fabric::host::{
-    Association, AssociationConfig, AssociationEvent, AssociationOutput, Command, ConnectionIdRanges,
+    Association, AssociationConfig, AssociationEvent, AssociationOutput, Command, ConnectionIdRanges, Lost,
     Reservation, Tag,
 };
 use fabric::target::TargetConfig;
@@ -24,7 +24,6 @@ use uuid::Uuid;
 pub(super) const MIB: u64 = 1 << 20;
 pub(super) const EXTENT: u64 = 4 * MIB;
 pub(super) const NODE: DiskNodeId = DiskNodeId(Uuid::from_u128(0x0d15_c0de));
-pub(super) const NQN: &str = "nqn.2026-11.io.trestle:disk-node:test";
 
 pub(super) fn disk_id(number: u128) -> DiskId {
     DiskId(Uuid::from_u128(0xd000 + number))
@@ -115,6 +114,8 @@ pub(super) struct SimHost {
     reads: BTreeMap<u64, BufferSlice>,
     last_tag: u64,
     pub(super) answers: BTreeMap<u64, Answer>,
+    /// Why there is no association, or was none before this one.
+    pub(super) lost: Option<Lost>,
 }
 
 pub(super) struct World {
@@ -212,7 +213,6 @@ impl World {
         let config = DiskNodeConfig {
             node: NODE,
             revision: Revision(revision),
-            subsystem_nqn: Nqn(NQN.to_owned()),
             legs: [(PoolId(Uuid::nil()), legs)].into(),
         };
         self.tell(Event::Control(NodeControl::Apply(config)));
@@ -435,13 +435,19 @@ impl World {
 
     // What tests ask.
 
-    pub(super) fn host(&mut self, number: u8, incarnation: u8) -> usize {
-        let mut id = [number; 16];
-        id[15] = incarnation;
+    /// A host that connects to a disk's subsystem.
+    pub(super) fn host(&mut self, number: u8, disk: u128) -> usize {
+        let id = [number; 16];
+        let subsystem = disk_id(disk).subsystem_nqn().0;
         let config = AssociationConfig {
             kato_ms: 0,
             command_timeout: Duration::from_secs(1000),
-            ..AssociationConfig::new(&host_nqn(number), id, NQN, "10.0.0.1:4420".parse().unwrap())
+            ..AssociationConfig::new(
+                &host_nqn(number),
+                id,
+                &subsystem,
+                "10.0.0.1:4420".parse().unwrap(),
+            )
         };
         let mut association = Association::new(config, self.ids.take());
         association.connect(self.now);
@@ -451,15 +457,21 @@ impl World {
             reads: BTreeMap::new(),
             last_tag: 0,
             answers: BTreeMap::new(),
+            lost: None,
         });
         let host = self.hosts.len() - 1;
         self.take_host(host);
         host
     }
 
-    /// A host that is connected when this returns.
+    /// A host that is connected to the first disk when this returns.
     pub(super) fn connected(&mut self, number: u8) -> usize {
-        let host = self.host(number, 1);
+        self.connected_to(1, number)
+    }
+
+    /// A host that is connected to a disk when this returns.
+    pub(super) fn connected_to(&mut self, disk: u128, number: u8) -> usize {
+        let host = self.host(number, disk);
         self.pass(Duration::from_secs(5));
         assert!(
             self.hosts[host].association.is_ready(),
@@ -550,14 +562,18 @@ impl World {
 
 impl SimHost {
     fn note(&mut self, event: AssociationEvent) {
-        if let AssociationEvent::Completed { tag, result } = event {
-            let read = self.reads.remove(&tag.0).map(|slice| {
-                let bytes = self.memory.bytes(slice).to_vec();
-                self.memory.release(slice.buffer);
-                bytes
-            });
-            self.answers
-                .insert(tag.0, result.map(|_| read.unwrap_or_default()));
+        match event {
+            AssociationEvent::Completed { tag, result } => {
+                let read = self.reads.remove(&tag.0).map(|slice| {
+                    let bytes = self.memory.bytes(slice).to_vec();
+                    self.memory.release(slice.buffer);
+                    bytes
+                });
+                self.answers
+                    .insert(tag.0, result.map(|_| read.unwrap_or_default()));
+            }
+            AssociationEvent::Lost { reason } => self.lost = Some(reason),
+            _ => {}
         }
     }
 }
