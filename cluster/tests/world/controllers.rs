@@ -94,8 +94,8 @@ impl World {
             .flat_map(|group| &group.legs)
             .filter(|leg| {
                 self.disk_nodes
-                    .get(&leg.disk_node)
-                    .is_some_and(|node| node.is_ready(leg.leg))
+                    .values()
+                    .any(|node| node.spec.fabric_address == leg.address && node.is_ready(leg.leg))
             })
             .map(|leg| leg.leg)
             .collect();
