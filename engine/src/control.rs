@@ -5,7 +5,9 @@
 use crate::disk::DiskBackend;
 use crate::epoll::Waker;
 use crate::reactor::Opened;
+use fabric::driver::ListenerId;
 use std::collections::VecDeque;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, ThreadId};
@@ -37,11 +39,20 @@ pub(crate) struct Counters {
     pub(crate) disk_requests: AtomicU64,
 }
 
+/// A connection on its way from one reactor to another.
+pub(crate) struct HandedOver {
+    pub(crate) stream: TcpStream,
+    pub(crate) listener: ListenerId,
+    /// Every byte received on it so far.
+    pub(crate) received: Vec<u8>,
+}
+
 /// What both sides of the seam between threads hold.
 pub(crate) struct Shared<C> {
     pub(crate) waker: Arc<Waker>,
     pub(crate) counters: Counters,
     messages: Mutex<VecDeque<C>>,
+    handed_over: Mutex<VecDeque<HandedOver>>,
     stopping: AtomicBool,
 }
 
@@ -51,12 +62,24 @@ impl<C> Shared<C> {
             waker,
             counters: Counters::default(),
             messages: Mutex::new(VecDeque::new()),
+            handed_over: Mutex::new(VecDeque::new()),
             stopping: AtomicBool::new(false),
         }
     }
     pub(crate) fn take_messages(&self, into: &mut VecDeque<C>) {
         let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
         into.append(&mut messages);
+    }
+    /// Another reactor gives a connection to this one.
+    pub(crate) fn hand_over(&self, connection: HandedOver) {
+        let mut handed_over = self.handed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        handed_over.push_back(connection);
+        drop(handed_over);
+        self.waker.wake();
+    }
+    pub(crate) fn take_handed_over(&self, into: &mut VecDeque<HandedOver>) {
+        let mut handed_over = self.handed_over.lock().unwrap_or_else(PoisonError::into_inner);
+        into.append(&mut handed_over);
     }
     pub(crate) fn stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)

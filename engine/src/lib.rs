@@ -6,11 +6,16 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`reactor`] | the loop, and what starts it |
+//! | [`reactor`] | what starts reactors, alone or as a group |
+//! | `turn` | the loop |
+//! | `pace` | whether the loop looks again or sleeps |
+//! | `core` | which core a thread runs on |
 //! | [`control`] | the way in from other threads: messages, stop, status |
 //! | [`buffer`] | the pool of payload buffers, lent by descriptor |
 //! | [`clock`] | the monotonic clock |
-//! | `socket` | listeners, connections, gathered sends |
+//! | `socket`, `connection` | listeners, connections |
+//! | `outgoing` | what a connection has to send; gathered sends |
+//! | `address` | the calls on sockets that the standard library does not have |
 //! | [`disk`] | opening disks; which request waits, which is under way |
 //! | `task` | one request to a disk as a row of system calls: short transfers, fallbacks, errors |
 //! | `ring`, `threads` | two ways to make those calls: io_uring, or threads where it is refused |
@@ -26,15 +31,21 @@ pub mod disk;
 pub mod error;
 pub mod reactor;
 
+mod address;
+mod connection;
+mod core;
 mod epoll;
 mod memory_disk;
+mod outgoing;
+mod pace;
 mod ring;
 mod socket;
 mod task;
 mod threads;
+mod turn;
 
 pub use buffer::Pool;
 pub use control::{Handle, ReactorStatus, Stopped};
 pub use disk::{DiskBackend, DiskConfig, DiskKind, DiskSource, OpenedDisk};
 pub use error::{OpenDisk, StartReactor};
-pub use reactor::{Opened, ReactorConfig, WantedBackend, start};
+pub use reactor::{Opened, ReactorConfig, SPIN_DEFAULT, Seat, WantedBackend, start, start_group};

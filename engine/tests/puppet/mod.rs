@@ -4,10 +4,10 @@
 #![allow(dead_code)]
 
 use block::{BufferSlice, Memory, Time};
-use engine::{Handle, Opened, ReactorConfig, StartReactor};
+use engine::{Handle, Opened, ReactorConfig, Seat, StartReactor};
 use fabric::driver::{
     CloseReason, ConnectionId, DiskError, DiskId, DiskOperation, DiskRequestId, Event, ListenerId, Machine,
-    Output, Segment,
+    Output, ReactorIndex, Segment,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -52,6 +52,10 @@ pub(crate) enum Command {
     Disk(u32, u64, Ask),
     /// From now on everything received goes back, by payload.
     Echo,
+    /// From now on bytes are wanted in buffers of so many, and told when one is full.
+    Land(u32),
+    /// With these bytes as all that was received.
+    HandOver(ConnectionId, u32, Vec<u8>),
     TimeoutAt(Time),
     Panic,
     Ping,
@@ -64,6 +68,8 @@ pub(crate) enum Told {
     Accepted(ConnectionId, ListenerId),
     Connected(ConnectionId),
     Received(ConnectionId, Vec<u8>),
+    HandedOver(ConnectionId, ListenerId, Vec<u8>),
+    Landed(ConnectionId, Vec<u8>),
     Closed(ConnectionId, CloseReason),
     Disk(u64, Result<Vec<u8>, DiskError>),
     Timeout(Time),
@@ -74,6 +80,8 @@ pub(crate) enum Told {
 pub(crate) struct Puppet {
     outputs: VecDeque<Output<Told>>,
     echo: bool,
+    land: Option<u32>,
+    landing: BTreeMap<ConnectionId, (BufferSlice, u32)>,
     timeout: Option<Time>,
     asked: BTreeMap<u64, Option<BufferSlice>>,
     reads: BTreeMap<u64, bool>,
@@ -94,6 +102,41 @@ impl Puppet {
 
     fn send(&mut self, connection: ConnectionId, segment: Segment) {
         self.outputs.push_back(Output::Send { connection, segment });
+    }
+
+    /// What belongs into the landing buffer goes there; the rest is told as it came.
+    fn received_behind(&mut self, connection: ConnectionId, bytes: &[u8], memory: &mut dyn Memory) {
+        let Some((slice, filled)) = self.landing.get(&connection).copied() else {
+            return self.received(connection, bytes, memory);
+        };
+        let taken = bytes.len().min((slice.length - filled) as usize);
+        memory
+            .bytes_mut(slice.part(filled, taken as u32))
+            .copy_from_slice(&bytes[..taken]);
+        self.landed(connection, taken as u32, memory);
+        if taken < bytes.len() {
+            self.received_behind(connection, &bytes[taken..], memory);
+        }
+    }
+
+    fn landed(&mut self, connection: ConnectionId, length: u32, memory: &mut dyn Memory) {
+        let (slice, filled) = self.landing.get_mut(&connection).expect("a landing was offered");
+        *filled += length;
+        assert!(*filled <= slice.length, "no more lands than there is room for");
+        if *filled == slice.length {
+            let slice = *slice;
+            let bytes = memory.bytes(slice).to_vec();
+            memory.release(slice.buffer);
+            self.tell(Told::Landed(connection, bytes));
+            self.offer_landing(connection, memory);
+        }
+    }
+
+    fn offer_landing(&mut self, connection: ConnectionId, memory: &mut dyn Memory) {
+        if let Some(length) = self.land {
+            let slice = memory.allocate(length).expect("the tests' pool suffices");
+            self.landing.insert(connection, (slice, 0));
+        }
     }
 
     fn received(&mut self, connection: ConnectionId, bytes: &[u8], memory: &mut dyn Memory) {
@@ -190,6 +233,14 @@ impl Puppet {
             Command::Close(connection, abort) => self.outputs.push_back(Output::Close { connection, abort }),
             Command::Disk(disk, request, ask) => self.ask(disk, request, ask, memory),
             Command::Echo => self.echo = true,
+            Command::Land(length) => self.land = Some(length),
+            Command::HandOver(connection, reactor, received) => {
+                self.outputs.push_back(Output::HandOver {
+                    connection,
+                    reactor: ReactorIndex(reactor),
+                    received,
+                });
+            }
             Command::TimeoutAt(time) => self.timeout = Some(time),
             Command::Panic => panic!("asked to"),
             Command::Ping => self.tell(Told::Pong),
@@ -207,12 +258,24 @@ impl Machine for Puppet {
     fn handle(&mut self, now: Time, event: Event<'_, Command>, memory: &mut dyn Memory) {
         assert!(self.outputs.is_empty(), "the driver drains between two events");
         match event {
-            Event::Accepted { connection, listener } => self.tell(Told::Accepted(connection, listener)),
+            Event::Accepted { connection, listener } => {
+                self.tell(Told::Accepted(connection, listener));
+                self.offer_landing(connection, memory);
+            }
             Event::Connected { connection } => self.tell(Told::Connected(connection)),
-            Event::HandedOver { connection, .. } => panic!("{connection:?}: this reactor is alone"),
-            Event::Landed { connection, .. } => panic!("{connection:?}: no landing was offered"),
-            Event::Received { connection, bytes } => self.received(connection, bytes, memory),
-            Event::Closed { connection, reason } => self.tell(Told::Closed(connection, reason)),
+            Event::HandedOver {
+                connection,
+                listener,
+                received,
+            } => self.tell(Told::HandedOver(connection, listener, received.to_vec())),
+            Event::Landed { connection, length } => self.landed(connection, length, memory),
+            Event::Received { connection, bytes } => self.received_behind(connection, bytes, memory),
+            Event::Closed { connection, reason } => {
+                if let Some((slice, _)) = self.landing.remove(&connection) {
+                    memory.release(slice.buffer);
+                }
+                self.tell(Told::Closed(connection, reason));
+            }
             Event::DiskCompleted { request, result } => self.completed(request.0, result, memory),
             Event::Control(command) => self.command(command, memory),
             Event::Timeout => {
@@ -232,6 +295,11 @@ impl Machine for Puppet {
     fn next_timeout(&self) -> Option<Time> {
         self.timeout
     }
+
+    fn landing(&self, connection: ConnectionId) -> Option<BufferSlice> {
+        let (slice, filled) = self.landing.get(&connection)?;
+        Some(slice.part(*filled, slice.length - filled))
+    }
 }
 
 /// A reactor with a puppet in it, and the test's ear.
@@ -246,6 +314,25 @@ impl Stage {
         let build = |_: &Opened| Puppet::default();
         let handle = engine::start(config, build, move |report| drop(tell.send(report)))?;
         Ok(Stage { handle, told })
+    }
+
+    /// Several that may hand connections to each other.
+    pub(crate) fn start_group(configs: Vec<ReactorConfig>) -> Vec<Stage> {
+        let (seats, ears): (Vec<Seat<Puppet>>, Vec<_>) = configs
+            .into_iter()
+            .map(|config| {
+                let (tell, told) = mpsc::channel();
+                let seat: Seat<Puppet> = Seat {
+                    config,
+                    build: Box::new(|_| Puppet::default()),
+                    report: Box::new(move |report| drop(tell.send(report))),
+                };
+                (seat, told)
+            })
+            .unzip();
+        let handles = engine::start_group(seats).expect("the group starts");
+        let staged = handles.into_iter().zip(ears);
+        staged.map(|(handle, told)| Stage { handle, told }).collect()
     }
 
     pub(crate) fn start(config: ReactorConfig) -> Stage {

@@ -1,0 +1,501 @@
+//! The loop: wait, tell the machine what happened, do what it asks.
+//!
+//! One turn tells each ready connection's bytes once (a bounded read), then completed disk requests, then the timeout
+//! if it is due; then everything queued leaves: one gathered send per connection, one submission to the disks. Between two
+//! events all outputs are taken. What an output brings about at once (a connection that cannot be opened, a memory
+//! disk's answer) is told later in the turn or in the next, never inside the call.
+//!
+//! Time is read after the kernel has given what an event tells, so that no answer of a peer is taken for older than it is
+//! (R5), and once for all that came together.
+//!
+//! [`Pace`] says whether a turn that finds nothing ready waits or looks again. Looking again begins with the connections
+//! that spoke last, without asking epoll.
+
+use crate::buffer::Pool;
+use crate::clock;
+use crate::control::{AbortOnPanic, HandedOver, Shared};
+use crate::disk::Disks;
+use crate::epoll::{Epoll, Interest, Ready, Waker};
+use crate::error::StartReactor;
+use crate::pace::{Pace, Wait};
+use crate::reactor::{Opened, ReactorConfig};
+use crate::socket::{Arrived, Closings, Key, Sockets, TOKEN_RING, TOKEN_WAKER};
+use block::Time;
+use fabric::driver::{
+    CloseReason, ConnectionId, DiskError, DiskRequestId, Event, ListenerId, Machine, Output, ReactorIndex,
+};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+
+/// Connections that are looked at without asking epoll.
+const CLOSE_MAX: usize = 4;
+/// So many turns in a row may do without epoll: then it is asked for the other connections.
+const TURNS_WITHOUT_EPOLL: u32 = 16;
+
+/// The reactor's thread.
+pub(crate) fn run<M: Machine>(
+    config: ReactorConfig,
+    index: usize,
+    group: &Arc<[Arc<Shared<M::Control>>]>,
+    build: impl FnOnce(&Opened) -> M,
+    reports: mpsc::Sender<M::Report>,
+    tell: &mpsc::Sender<Result<Opened, StartReactor>>,
+) {
+    let _guard = AbortOnPanic;
+    let shared = Arc::clone(&group[index]);
+    let (world, opened) = match World::open(&config, shared.waker.clone()) {
+        Ok(opened) => opened,
+        Err(error) => {
+            tell.send(Err(error))
+                .expect("whoever starts a reactor waits for it");
+            return;
+        }
+    };
+    let machine = build(&opened);
+    let mut reactor = Reactor {
+        machine,
+        world,
+        group: Arc::clone(group),
+        shared,
+        reports,
+        pace: Pace::new(config.spin),
+        ready: Vec::new(),
+        close: Vec::new(),
+        turns_without_epoll: 0,
+        accepted: Vec::new(),
+        messages: VecDeque::new(),
+        handed_over: VecDeque::new(),
+        receive: vec![0; config.read_bytes.max(4096)],
+        turns: 0,
+        events: 0,
+        worked_at: None,
+    };
+    reactor.drain();
+    reactor.leave();
+    tell.send(Ok(opened))
+        .expect("whoever starts a reactor waits for it");
+    let mut wait = Wait::Sleep;
+    while !reactor.shared.stopping() {
+        wait = reactor.turn(wait);
+    }
+    reactor.finish();
+}
+
+/// What a reactor has to do with the world.
+struct World {
+    epoll: Epoll,
+    sockets: Sockets,
+    disks: Disks,
+    pool: Pool,
+    /// To be told to the machine.
+    closings: Closings,
+    completions: VecDeque<(DiskRequestId, Result<(), DiskError>)>,
+}
+
+impl World {
+    fn open(config: &ReactorConfig, waker: Arc<Waker>) -> Result<(World, Opened), StartReactor> {
+        let failed = |source| StartReactor::Spawn {
+            name: config.name.clone(),
+            source,
+        };
+        if let Some(core) = config.core {
+            crate::core::stay_on(core).map_err(failed)?;
+        }
+        let epoll = Epoll::open().map_err(failed)?;
+        epoll.busy_poll(config.busy_poll);
+        epoll
+            .add(waker.descriptor(), TOKEN_WAKER, Interest::READ)
+            .map_err(failed)?;
+        let mut sockets = Sockets::new(config.unsent_limit_bytes);
+        let bind = |address: &SocketAddr| sockets.listen(*address, config.reuse_port, &epoll);
+        let listeners = config.listeners.iter().map(bind).collect::<Result<_, _>>()?;
+        let disks = Disks::open(&config.name, &config.disks, config.disk_backend, waker)?;
+        if let Some(ring) = disks.disks.ring_signal() {
+            epoll.add_edge(ring, TOKEN_RING).map_err(failed)?;
+        }
+        let pool = Pool::new(config.memory_bytes).map_err(|source| StartReactor::ReserveMemory {
+            bytes: config.memory_bytes,
+            source,
+        })?;
+        let opened = Opened {
+            listeners,
+            disks: disks.opened,
+            backend: disks.backend,
+        };
+        let world = World {
+            epoll,
+            sockets,
+            disks: disks.disks,
+            pool,
+            closings: VecDeque::new(),
+            completions: VecDeque::new(),
+        };
+        Ok((world, opened))
+    }
+}
+
+struct Reactor<M: Machine> {
+    machine: M,
+    world: World,
+    group: Arc<[Arc<Shared<M::Control>>]>,
+    shared: Arc<Shared<M::Control>>,
+    reports: mpsc::Sender<M::Report>,
+    pace: Pace,
+    ready: Vec<Ready>,
+    /// The connections that spoke last, if they were few.
+    close: Vec<Key>,
+    turns_without_epoll: u32,
+    accepted: Vec<ConnectionId>,
+    messages: VecDeque<M::Control>,
+    handed_over: VecDeque<HandedOver>,
+    receive: Vec<u8>,
+    turns: u64,
+    events: u64,
+    /// When the machine was first told something in this turn.
+    worked_at: Option<Time>,
+}
+
+impl<M: Machine> Reactor<M> {
+    /// Looks for what has happened, or sleeps until something has; does it; says how to wait for the next.
+    fn turn(&mut self, wait: Wait) -> Wait {
+        self.worked_at = None;
+        self.turns += 1;
+        let found = match wait {
+            Wait::Poll => self.look_close(),
+            Wait::Sleep => false,
+        };
+        if !found {
+            self.look_around(wait);
+        }
+        self.tell_completions();
+        self.tell_closings();
+        self.tell_timeout();
+        self.leave();
+        self.wait_next()
+    }
+
+    fn wait_next(&mut self) -> Wait {
+        if let Some(at) = self.worked_at {
+            self.pace.worked(at);
+        }
+        if self.has_to_tell() {
+            return Wait::Poll;
+        }
+        let wait = self.pace.dry(clock::now());
+        if wait == Wait::Poll && self.worked_at.is_none() {
+            crate::core::let_others_run();
+        }
+        wait
+    }
+
+    /// Reads from the connections that spoke last; whether one had something.
+    fn look_close(&mut self) -> bool {
+        if self.close.is_empty() || self.turns_without_epoll >= TURNS_WITHOUT_EPOLL {
+            return false;
+        }
+        self.turns_without_epoll += 1;
+        let close = std::mem::take(&mut self.close);
+        let mut found = false;
+        for key in &close {
+            found |= self.read(*key, false);
+        }
+        self.close = close;
+        found
+    }
+
+    /// Asks epoll, for as long as `wait` says.
+    fn look_around(&mut self, wait: Wait) {
+        self.turns_without_epoll = 0;
+        let until = match wait {
+            Wait::Poll => Some(Time::ZERO),
+            Wait::Sleep => self.sleep_until(),
+        };
+        let mut ready = std::mem::take(&mut self.ready);
+        self.world
+            .epoll
+            .wait(clock::now(), until, &mut ready)
+            .expect("our own epoll set can be waited for");
+        if wait == Wait::Sleep {
+            self.pace.slept(clock::now());
+        }
+        if !ready.is_empty() {
+            self.close.clear();
+        }
+        for ready in &ready {
+            self.ready(*ready);
+        }
+        if ready.len() > CLOSE_MAX {
+            self.close.clear();
+        }
+        self.ready = ready;
+    }
+
+    fn has_to_tell(&self) -> bool {
+        !self.world.closings.is_empty() || !self.world.completions.is_empty() || !self.messages.is_empty()
+    }
+
+    fn sleep_until(&self) -> Option<Time> {
+        let timeouts = [self.machine.next_timeout(), self.world.sockets.next_deadline()];
+        timeouts.into_iter().flatten().min()
+    }
+
+    fn ready(&mut self, ready: Ready) {
+        if ready.token == TOKEN_WAKER {
+            self.shared.waker.lower();
+            self.tell_messages();
+            self.take_over();
+        } else if ready.token == TOKEN_RING {
+            // Taken below, in every turn.
+        } else if let Some(listener) = Sockets::listener_of(ready.token) {
+            self.accept(listener);
+        } else {
+            self.connection_ready(Key(ready.token), ready);
+        }
+    }
+
+    fn accept(&mut self, listener: ListenerId) {
+        let mut accepted = std::mem::take(&mut self.accepted);
+        let now = clock::now();
+        let world = &mut self.world;
+        world.sockets.accept(listener, now, &world.epoll, &mut accepted);
+        for connection in accepted.drain(..) {
+            self.tell(now, Event::Accepted { connection, listener });
+        }
+        self.accepted = accepted;
+    }
+
+    /// Connections that other reactors of the group have handed over.
+    fn take_over(&mut self) {
+        self.shared.take_handed_over(&mut self.handed_over);
+        while let Some(handed) = self.handed_over.pop_front() {
+            let listener = handed.listener;
+            let world = &mut self.world;
+            let adopted = world.sockets.adopt(handed.stream, listener, &world.epoll);
+            if let Some(connection) = adopted {
+                let event = Event::HandedOver {
+                    connection,
+                    listener,
+                    received: &handed.received,
+                };
+                self.tell(clock::now(), event);
+            }
+        }
+    }
+
+    fn connection_ready(&mut self, key: Key, ready: Ready) {
+        match self.world.sockets.finish_connect(key, ready) {
+            Some(Ok(())) => {
+                if let Some(connection) = self.world.sockets.name(key) {
+                    self.tell(clock::now(), Event::Connected { connection });
+                }
+                return;
+            }
+            Some(Err(reason)) => return self.closed(key, reason),
+            None => {}
+        }
+        if ready.write {
+            self.world.sockets.writable(key);
+        }
+        if (ready.read || ready.broken) && self.read(key, ready.broken) && self.close.len() <= CLOSE_MAX {
+            self.close.push(key);
+        }
+    }
+
+    /// Receives once and tells; whether bytes came.
+    fn read(&mut self, key: Key, broken: bool) -> bool {
+        let Some(connection) = self.world.sockets.name(key) else {
+            // Being closed in order: what it says is dropped.
+            let mut receive = std::mem::take(&mut self.receive);
+            if let Arrived::Closed(reason) = self.world.sockets.read(key, broken, None, &mut receive) {
+                self.closed(key, reason);
+            }
+            self.receive = receive;
+            return false;
+        };
+        let pool = &mut self.world.pool;
+        let landing = self.machine.landing(connection).map(|slice| libc::iovec {
+            iov_base: pool.address(slice).cast(),
+            iov_len: slice.length as usize,
+        });
+        let mut receive = std::mem::take(&mut self.receive);
+        let arrived = self.world.sockets.read(key, broken, landing, &mut receive);
+        if let Arrived::Bytes { landed, received } = arrived {
+            self.tell_bytes(connection, landed, &receive[..received]);
+        }
+        self.receive = receive;
+        match arrived {
+            Arrived::Bytes { .. } => true,
+            Arrived::Nothing => false,
+            Arrived::Closed(reason) => {
+                self.closed(key, reason);
+                false
+            }
+        }
+    }
+
+    fn tell_bytes(&mut self, connection: ConnectionId, landed: usize, bytes: &[u8]) {
+        let now = clock::now();
+        if landed > 0 {
+            let length = landed as u32;
+            self.tell(now, Event::Landed { connection, length });
+        }
+        if !bytes.is_empty() {
+            self.tell(now, Event::Received { connection, bytes });
+        }
+    }
+
+    fn closed(&mut self, key: Key, reason: CloseReason) {
+        let world = &mut self.world;
+        if let Some(connection) = world.sockets.discard(key, &mut world.pool) {
+            self.tell(clock::now(), Event::Closed { connection, reason });
+        }
+    }
+
+    /// Those that were there when it began: answers to answers come in the next turn.
+    fn tell_messages(&mut self) {
+        self.shared.take_messages(&mut self.messages);
+        for _ in 0..self.messages.len() {
+            if let Some(message) = self.messages.pop_front() {
+                self.tell(clock::now(), Event::Control(message));
+            }
+        }
+    }
+
+    fn tell_completions(&mut self) {
+        let world = &mut self.world;
+        world.disks.completed(&mut world.completions);
+        if world.completions.is_empty() {
+            return;
+        }
+        let now = clock::now();
+        for _ in 0..self.world.completions.len() {
+            if let Some((request, result)) = self.world.completions.pop_front() {
+                self.tell(now, Event::DiskCompleted { request, result });
+            }
+        }
+    }
+
+    fn tell_closings(&mut self) {
+        for _ in 0..self.world.closings.len() {
+            if let Some((connection, reason)) = self.world.closings.pop_front() {
+                self.tell(clock::now(), Event::Closed { connection, reason });
+            }
+        }
+    }
+
+    fn tell_timeout(&mut self) {
+        let (machine, sockets) = (self.machine.next_timeout(), self.world.sockets.next_deadline());
+        if machine.is_none() && sockets.is_none() {
+            return;
+        }
+        let now = clock::now();
+        if machine.is_some_and(|timeout| timeout <= now) {
+            self.tell(now, Event::Timeout);
+        }
+        let world = &mut self.world;
+        world.sockets.expire(now, &world.epoll, &mut world.pool);
+    }
+
+    fn tell(&mut self, now: Time, event: Event<'_, M::Control>) {
+        self.events += 1;
+        self.worked_at.get_or_insert(now);
+        self.machine.handle(now, event, &mut self.world.pool);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.machine.poll_output() {
+            self.apply(output);
+        }
+    }
+
+    fn apply(&mut self, output: Output<M::Report>) {
+        let world = &mut self.world;
+        match output {
+            Output::Connect { connection, address } => {
+                if world.sockets.connect(connection, address, &world.epoll).is_err() {
+                    world.closings.push_back((connection, CloseReason::Broken));
+                }
+            }
+            Output::Send { connection, segment } => {
+                world
+                    .sockets
+                    .enqueue(connection, segment, &mut world.pool, &mut world.closings);
+            }
+            Output::Close { connection, abort } => {
+                world
+                    .sockets
+                    .close(connection, abort, clock::now(), &mut world.pool);
+                world.closings.retain(|(closing, _)| *closing != connection);
+            }
+            Output::HandOver {
+                connection,
+                reactor,
+                received,
+            } => self.hand_over(connection, reactor, received),
+            Output::Disk {
+                request,
+                disk,
+                operation,
+            } => {
+                let ended = world.disks.submit(request, disk, operation, &mut world.pool);
+                world.completions.extend(ended.map(|result| (request, result)));
+            }
+            // Nobody listens only if the thread that carries reports could not be started: then this reactor ends too.
+            Output::Report(report) => drop(self.reports.send(report)),
+        }
+    }
+
+    fn hand_over(&mut self, connection: ConnectionId, reactor: ReactorIndex, received: Vec<u8>) {
+        let world = &mut self.world;
+        world.closings.retain(|(closing, _)| *closing != connection);
+        let departed = world.sockets.depart(connection, &world.epoll, &mut world.pool);
+        let Some(departed) = departed else { return };
+        let to = self.group.get(reactor.0 as usize);
+        to.expect("a reactor of the group").hand_over(HandedOver {
+            stream: departed.stream,
+            listener: departed.listener,
+            received,
+        });
+    }
+
+    /// Sends and submits what has been queued; brings the counters up to date.
+    fn leave(&mut self) {
+        let world = &mut self.world;
+        world
+            .sockets
+            .flush(&world.epoll, &mut world.pool, &mut world.closings);
+        world.disks.flush();
+        let counters = &self.shared.counters;
+        counters.turns.store(self.turns, Ordering::Relaxed);
+        counters.events.store(self.events, Ordering::Relaxed);
+        counters
+            .connections
+            .store(world.sockets.count() as u64, Ordering::Relaxed);
+        counters
+            .buffer_bytes_in_use
+            .store(world.pool.in_use_bytes(), Ordering::Relaxed);
+        counters
+            .disk_requests
+            .store(world.disks.requests(), Ordering::Relaxed);
+    }
+
+    /// The end: what the kernel still writes to must be waited for, everything else is dropped.
+    fn finish(mut self) {
+        let world = &mut self.world;
+        world.disks.forget_waiting();
+        world.sockets.clear(&mut world.pool);
+        let mut ready = Vec::new();
+        let mut ended = VecDeque::new();
+        while world.disks.requests() > 0 {
+            world
+                .epoll
+                .wait(clock::now(), None, &mut ready)
+                .expect("our own epoll set can be waited for");
+            self.shared.waker.lower();
+            world.disks.completed(&mut ended);
+        }
+    }
+}
