@@ -99,13 +99,13 @@ pub struct Seat<M: Machine> {
 ///
 /// # Errors
 /// If an address, a required disk, memory or a thread cannot be had. Nothing is left behind then.
-pub fn start<M: Machine>(
+pub fn start<M>(
     config: ReactorConfig,
     build: impl FnOnce(&Opened) -> M + Send + 'static,
     report: impl FnMut(M::Report) + Send + 'static,
 ) -> Result<Handle<M::Control>, StartReactor>
 where
-    M: 'static,
+    M: Machine + 'static,
     M::Control: Send + 'static,
     M::Report: Send + 'static,
 {
@@ -124,9 +124,9 @@ where
 ///
 /// # Errors
 /// As [`start`]; none runs then.
-pub fn start_group<M: Machine>(seats: Vec<Seat<M>>) -> Result<Vec<Handle<M::Control>>, StartReactor>
+pub fn start_group<M>(seats: Vec<Seat<M>>) -> Result<Vec<Handle<M::Control>>, StartReactor>
 where
-    M: 'static,
+    M: Machine + 'static,
     M::Control: Send + 'static,
     M::Report: Send + 'static,
 {
@@ -148,12 +148,13 @@ where
 
 type Group<C> = Arc<[Arc<Shared<C>>]>;
 
-fn start_one<M: Machine + 'static>(
+fn start_one<M>(
     seat: Seat<M>,
     index: usize,
     group: Group<M::Control>,
 ) -> Result<Handle<M::Control>, StartReactor>
 where
+    M: Machine + 'static,
     M::Control: Send + 'static,
     M::Report: Send + 'static,
 {

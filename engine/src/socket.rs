@@ -144,13 +144,13 @@ impl Sockets {
         (token >= TOKEN_LISTENERS).then(|| ListenerId((token - TOKEN_LISTENERS) as u32))
     }
 
-    fn get(&self, key: Key) -> Option<&Connection> {
+    fn live(&self, key: Key) -> Option<&Connection> {
         let place = self.places.get(key.place())?;
         (place.serial == key.0).then_some(())?;
         place.connection.as_ref()
     }
 
-    fn get_mut(&mut self, key: Key) -> Option<&mut Connection> {
+    fn live_mut(&mut self, key: Key) -> Option<&mut Connection> {
         let place = self.places.get_mut(key.place())?;
         (place.serial == key.0).then_some(())?;
         place.connection.as_mut()
@@ -158,7 +158,7 @@ impl Sockets {
 
     /// The machine's name of a connection that it still knows.
     pub(crate) fn name(&self, key: Key) -> Option<ConnectionId> {
-        let connection = self.get(key)?;
+        let connection = self.live(key)?;
         (!connection.closing()).then_some(connection.name)
     }
 
@@ -280,7 +280,7 @@ impl Sockets {
 
     /// Whether a connection that was opening is open now (`Some(Ok)`), has failed (`Some(Err)`), or neither.
     pub(crate) fn finish_connect(&mut self, key: Key, ready: Ready) -> Option<Result<(), CloseReason>> {
-        let connection = self.get_mut(key)?;
+        let connection = self.live_mut(key)?;
         if connection.phase != Phase::Connecting || !(ready.write || ready.broken) {
             return None;
         }
@@ -304,7 +304,7 @@ impl Sockets {
         gone: &mut Closings,
     ) {
         let key = self.key(name);
-        let live = key.and_then(|key| Some((key, self.get_mut(key)?)));
+        let live = key.and_then(|key| Some((key, self.live_mut(key)?)));
         let Some((key, connection)) = live.filter(|(_, connection)| !connection.closing()) else {
             return release(segment, pool);
         };
@@ -319,7 +319,7 @@ impl Sockets {
     }
 
     fn mark_dirty(&mut self, key: Key) {
-        if let Some(connection) = self.get_mut(key)
+        if let Some(connection) = self.live_mut(key)
             && !std::mem::replace(&mut connection.dirty, true)
         {
             self.dirty.push(key);
@@ -329,7 +329,7 @@ impl Sockets {
     /// Sends what is queued; a connection that turns out to be broken is dropped, and the machine is to be told.
     fn send(&mut self, key: Key, pool: &mut Pool, gone: &mut Closings) {
         let mut pieces = std::mem::take(&mut self.pieces);
-        let sent = match self.get_mut(key) {
+        let sent = match self.live_mut(key) {
             Some(connection) if !connection.blocked => connection.send(pool, &mut pieces),
             _ => Ok(()),
         };
@@ -343,7 +343,7 @@ impl Sockets {
     /// The end of a turn: sends from every connection that has something new, and watches each for what it needs.
     pub(crate) fn flush(&mut self, epoll: &Epoll, pool: &mut Pool, gone: &mut Closings) {
         while let Some(key) = self.dirty.pop() {
-            if let Some(connection) = self.get_mut(key) {
+            if let Some(connection) = self.live_mut(key) {
                 connection.dirty = false;
                 self.send(key, pool, gone);
                 self.shut_if_empty(key);
@@ -353,7 +353,7 @@ impl Sockets {
     }
 
     fn shut_if_empty(&mut self, key: Key) {
-        let Some(connection) = self.get_mut(key) else {
+        let Some(connection) = self.live_mut(key) else {
             return;
         };
         if let (Phase::Emptying { until }, true) = (connection.phase, connection.outgoing.is_empty()) {
@@ -365,7 +365,7 @@ impl Sockets {
 
     fn watch(&mut self, key: Key, epoll: &Epoll) {
         let unsent_limit = self.unsent_limit;
-        let Some(connection) = self.get_mut(key) else {
+        let Some(connection) = self.live_mut(key) else {
             return;
         };
         let wanted = connection.wanted(unsent_limit);
@@ -379,7 +379,7 @@ impl Sockets {
 
     /// The kernel takes more again.
     pub(crate) fn writable(&mut self, key: Key) {
-        if let Some(connection) = self.get_mut(key) {
+        if let Some(connection) = self.live_mut(key) {
             connection.blocked = false;
             self.mark_dirty(key);
         }
@@ -394,7 +394,7 @@ impl Sockets {
         landing: Option<libc::iovec>,
         buffer: &mut [u8],
     ) -> Arrived {
-        let Some(connection) = self.get_mut(key) else {
+        let Some(connection) = self.live_mut(key) else {
             return Arrived::Nothing;
         };
         if !connection.interest.read {
@@ -428,7 +428,7 @@ impl Sockets {
     }
 
     fn remove(&mut self, key: Key) -> Option<Connection> {
-        self.get(key)?;
+        self.live(key)?;
         let connection = self.places[key.place()].connection.take()?;
         let found = self
             .asked_for
@@ -444,7 +444,7 @@ impl Sockets {
     /// The machine closes a connection: in order, or (`abort`) by a reset that drops what is unsent.
     pub(crate) fn close(&mut self, name: ConnectionId, abort: bool, now: Time, pool: &mut Pool) {
         let Some(key) = self.key(name) else { return };
-        let Some(connection) = self.get_mut(key).filter(|connection| !connection.closing()) else {
+        let Some(connection) = self.live_mut(key).filter(|connection| !connection.closing()) else {
             return;
         };
         if abort || connection.phase == Phase::Connecting {
@@ -462,7 +462,7 @@ impl Sockets {
     pub(crate) fn depart(&mut self, name: ConnectionId, epoll: &Epoll, pool: &mut Pool) -> Option<Departed> {
         let key = self.key(name)?;
         let mut pieces = std::mem::take(&mut self.pieces);
-        let connection = self.get_mut(key).filter(|connection| !connection.closing());
+        let connection = self.live_mut(key).filter(|connection| !connection.closing());
         let sent = connection.map(|connection| connection.send(pool, &mut pieces));
         self.pieces = pieces;
         sent?.ok();
