@@ -2,7 +2,8 @@
 //!
 //! One region of address space is reserved at the start and divided into slabs of 1 MiB. A slab holds chunks of one
 //! size class (4, 16, 64, 256 KiB, 1 MiB); larger buffers take several slabs in a row. A slab whose chunks have all
-//! come back serves any class again. If no slab is free, a chunk of a larger class is lent instead.
+//! come back keeps its class for as long as no other needs it, then serves any. If none can be had, a chunk of a larger
+//! class is lent instead.
 //!
 //! Invariants: bytes in use never exceed the limit; a chunk is free exactly when its count is zero; the region never
 //! moves, so that the kernel may hold addresses into it while somebody retains the buffer. Bytes are never zeroed on
@@ -79,9 +80,14 @@ impl Slab {
         SLAB_BYTES / CLASS_BYTES[class]
     }
     fn lend(&mut self, class: usize) -> usize {
-        let chunk = (0..Slab::chunks(class))
-            .find(|chunk| self.lent[chunk / 64] & (1 << (chunk % 64)) == 0)
-            .expect("a slab in its class's set has a free chunk");
+        let full = |word: &u64| *word == u64::MAX;
+        let word = self.lent.iter().position(|word| !full(word));
+        let word = word.expect("a slab in its class's set has a free chunk");
+        let chunk = word * 64 + self.lent[word].trailing_ones() as usize;
+        assert!(
+            chunk < Slab::chunks(class),
+            "a slab in its class's set has a free chunk"
+        );
         self.mark_lent(chunk);
         chunk
     }
@@ -104,6 +110,9 @@ pub struct Pool {
     free_count: usize,
     /// Slabs of a class that have a chunk to lend.
     partial: [SlabSet; CLASS_BYTES.len()],
+    /// Slabs of a class that have lent none.
+    idle: SlabSet,
+    idle_count: usize,
     in_use_bytes: u64,
     buffers: u64,
 }
@@ -121,6 +130,8 @@ impl Pool {
             free,
             free_count: slabs,
             partial: std::array::from_fn(|_| SlabSet::new(slabs)),
+            idle: SlabSet::new(slabs),
+            idle_count: 0,
             in_use_bytes: 0,
             buffers: 0,
         })
@@ -151,6 +162,9 @@ impl Pool {
         if let Some(slab) = self.partial[wanted].first() {
             return Some((wanted, slab));
         }
+        if self.free_count == 0 {
+            self.free_idle_slabs();
+        }
         if let Some(slab) = self.free.first() {
             self.give_role(slab, Role::Class(wanted), Slab::chunks(wanted));
             self.partial[wanted].insert(slab);
@@ -169,6 +183,27 @@ impl Pool {
         entry.counts.resize(chunks, 0);
     }
 
+    /// A slab has nothing lent any more, and waits in its class.
+    fn rest_slab(&mut self, slab: usize, class: usize) {
+        self.partial[class].insert(slab);
+        self.idle.insert(slab);
+        self.idle_count += 1;
+    }
+
+    fn rouse_slab(&mut self, slab: usize) {
+        if self.idle.contains(slab) {
+            self.idle.remove(slab);
+            self.idle_count -= 1;
+        }
+    }
+
+    fn free_idle_slabs(&mut self) {
+        while let Some(slab) = self.idle.first() {
+            self.rouse_slab(slab);
+            self.give_back_slab(slab);
+        }
+    }
+
     fn give_back_slab(&mut self, slab: usize) {
         let entry = &mut self.slabs[slab];
         assert_eq!(entry.lent_count, 0, "slab {slab} has no chunk lent");
@@ -182,6 +217,9 @@ impl Pool {
 
     fn allocate_chunk(&mut self, wanted: usize) -> Option<BufferId> {
         let (class, slab) = self.take_chunk(wanted)?;
+        if self.slabs[slab].lent_count == 0 {
+            self.rouse_slab(slab);
+        }
         let entry = &mut self.slabs[slab];
         let chunk = entry.lend(class);
         if entry.lent_count == Slab::chunks(class) {
@@ -193,6 +231,7 @@ impl Pool {
 
     fn allocate_row(&mut self, slabs: usize) -> Option<BufferId> {
         let first = self.find_row(slabs)?;
+        self.free_idle_slabs();
         self.give_role(first, Role::Head(slabs), 1);
         self.slabs[first].mark_lent(0);
         (first + 1..first + slabs).for_each(|slab| self.give_role(slab, Role::Body, 0));
@@ -201,12 +240,13 @@ impl Pool {
     }
 
     fn find_row(&self, slabs: usize) -> Option<usize> {
-        if self.free_count < slabs {
+        if self.free_count + self.idle_count < slabs {
             return None;
         }
         let mut length = 0;
         for slab in 0..self.slabs.len() {
-            length = if self.free.contains(slab) { length + 1 } else { 0 };
+            let to_be_had = self.free.contains(slab) || self.idle.contains(slab);
+            length = if to_be_had { length + 1 } else { 0 };
             if length == slabs {
                 return Some(slab + 1 - slabs);
             }
@@ -273,7 +313,7 @@ impl Memory for Pool {
         self.buffers -= 1;
         match (entry.role, entry.lent_count) {
             (Role::Head(slabs), _) => (slab..slab + slabs).for_each(|slab| self.give_back_slab(slab)),
-            (_, 0) => self.give_back_slab(slab),
+            (Role::Class(class), 0) => self.rest_slab(slab, class),
             (Role::Class(class), _) => self.partial[class].insert(slab),
             (Role::Free | Role::Body, _) => unreachable!("locate refuses these"),
         }
