@@ -22,7 +22,7 @@ demo *arguments:
 
 # write docs/openapi.json anew
 openapi:
-    TRESTLE_REGENERATE=1 cargo test -p api-server --test openapi
+    RENEW_OPENAPI=1 cargo test -p api-server --test rest openapi
 
 fmt:
     cargo fmt --all
