@@ -21,7 +21,7 @@ impl Target {
         command: AdminCommand,
         memory: &mut dyn Memory,
     ) {
-        let Phase::Queue(queue) = self.connections[&id].phase else {
+        let Phase::Queue(queue) = self.connections[id].phase else {
             unreachable!("admin commands are parsed on queues only");
         };
         let response = match command {
@@ -131,7 +131,7 @@ impl Target {
             true => controller.admin,
             false => *controller.queues.get(&abort.sqid)?,
         };
-        let mut commands = self.connections.get(&connection)?.commands.iter();
+        let mut commands = self.connections.get(connection)?.commands.iter();
         let (slot, command) = commands.find(|(_, command)| command.cid() == abort.cid)?;
         Some(CommandRef {
             connection,

@@ -1,7 +1,6 @@
 //! The ANA groups of one subsystem (Base 2.1, section 8.1.1): states and change counts.
 
 use nvme::log::AnaState;
-use std::collections::BTreeMap;
 
 /// ANAGRPMAX and NANAGRPID: groups are numbered from 1 to this.
 pub(crate) const ANA_GROUPS_MAX: u32 = 128;
@@ -16,27 +15,33 @@ pub(crate) struct AnaGroup {
 /// The groups of a subsystem. A group nobody set is inaccessible.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AnaGroups {
-    groups: BTreeMap<u32, AnaGroup>,
+    /// By number, from 1; as many as were set.
+    groups: Vec<Option<AnaGroup>>,
     /// CHGCNT of the log page: counts changes of any group.
     pub(crate) change_count: u64,
 }
 
 impl AnaGroups {
     pub(crate) fn group(&self, group: u32) -> AnaGroup {
-        self.groups.get(&group).copied().unwrap_or(AnaGroup {
+        let known = self.groups.get((group as usize).wrapping_sub(1));
+        known.copied().flatten().unwrap_or(AnaGroup {
             state: AnaState::Inaccessible,
             change_count: 0,
         })
     }
 
-    /// Sets a state; whether it is another one than before.
+    /// Sets a state (of a group from 1 on); whether it is another one than before.
     pub(crate) fn set(&mut self, group: u32, state: AnaState) -> bool {
         if self.group(group).state == state {
             return false;
         }
         self.change_count += 1;
         let change_count = self.change_count;
-        self.groups.insert(group, AnaGroup { state, change_count });
+        let at = group as usize - 1;
+        if at >= self.groups.len() {
+            self.groups.resize(at + 1, None);
+        }
+        self.groups[at] = Some(AnaGroup { state, change_count });
         true
     }
 }

@@ -2,7 +2,7 @@
 
 use super::IoId;
 use block::{BufferSlice, Memory};
-use nvme::{AdminCommand, Cid, FabricsCommand, InvalidField, IoCommand, Status, SubmissionQueueEntry};
+use nvme::{AdminCommand, Cid, FabricsCommand, InvalidField, IoCommand, Nsid, Status, SubmissionQueueEntry};
 
 use crate::driver::ConnectionId;
 
@@ -109,10 +109,28 @@ impl Payload {
     }
 }
 
+/// What is kept of a command's entry beside what it asks for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin {
+    pub(crate) cid: Cid,
+    pub(crate) opcode: u8,
+    pub(crate) nsid: Nsid,
+}
+
+impl Origin {
+    pub(crate) fn of(entry: &SubmissionQueueEntry) -> Origin {
+        Origin {
+            cid: entry.cid(),
+            opcode: entry.opcode,
+            nsid: entry.nsid(),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Command {
     pub(crate) serial: u64,
-    pub(crate) entry: SubmissionQueueEntry,
+    pub(crate) origin: Origin,
     pub(crate) work: Work,
     pub(crate) stage: Stage,
     /// How much data the host sends.
@@ -123,17 +141,18 @@ pub(crate) struct Command {
     pub(crate) damaged: bool,
     pub(crate) payload: Payload,
     /// Dataset Management: the next range.
-    pub(crate) next_range: usize,
+    pub(crate) next_range: u16,
 }
 
 impl Command {
-    pub(crate) fn new(serial: u64, entry: SubmissionQueueEntry, work: Work) -> Command {
+    /// `length`: how much data the host sends.
+    pub(crate) fn new(serial: u64, origin: Origin, work: Work, length: u32) -> Command {
         Command {
             serial,
-            entry,
+            origin,
             work,
             stage: Stage::Receiving { solicited: false },
-            length: 0,
+            length,
             received: 0,
             damaged: false,
             payload: Payload::None,
@@ -142,7 +161,7 @@ impl Command {
     }
 
     pub(crate) fn cid(&self) -> Cid {
-        self.entry.cid()
+        self.origin.cid
     }
 }
 

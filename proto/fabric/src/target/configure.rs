@@ -3,7 +3,6 @@
 use super::ana::ANA_GROUPS_MAX;
 use super::async_event::EventKind;
 use super::config::{NamespaceConfig, Portal, ReservationConfig, SubsystemConfig, SubsystemKey};
-use super::namespace::Namespace;
 use super::subsystem::{Subsystem, SubsystemRef};
 use super::{AnaState, Target};
 use block::{Memory, Time};
@@ -24,9 +23,10 @@ impl Target {
     ) {
         let name = Nqn::parse(&config.nqn).expect("a subsystem has a qualified name");
         assert!(!name.is_discovery(), "the discovery subsystem is there already");
-        let mut others = self.subsystems.iter().filter(|(key, _)| **key != subsystem);
+        let same_name =
+            |(key, other): (SubsystemKey, &Subsystem)| key != subsystem && other.config.nqn == config.nqn;
         assert!(
-            others.all(|(_, other)| other.config.nqn != config.nqn),
+            !self.subsystems.iter().any(same_name),
             "two subsystems of one name"
         );
         match self.subsystems.get_mut(&subsystem) {
@@ -49,13 +49,16 @@ impl Target {
         let Some(known) = self.subsystems.get(&subsystem) else {
             return;
         };
-        let cntlids: Vec<Cntlid> = known.controllers.keys().copied().collect();
+        let cntlids: Vec<Cntlid> = known.controllers.keys().collect();
         for cntlid in cntlids {
             self.end_association(now, SubsystemRef::Key(subsystem), cntlid, false, memory);
         }
         self.subsystems.remove(&subsystem);
-        self.lanes
-            .retain(|(key, _), lane| *key != subsystem || !lane.is_idle());
+        let lanes: Vec<(SubsystemKey, u32)> =
+            self.lanes.keys().filter(|(key, _)| *key == subsystem).collect();
+        for lane in lanes {
+            self.lanes.retire(lane);
+        }
         self.discovery_changed(memory);
         self.settle(now, memory);
     }
@@ -86,15 +89,8 @@ impl Target {
             .get_mut(&subsystem)
             .expect("the node told of the subsystem");
         let after = config.clone();
-        let before = match known.namespaces.get_mut(&nsid) {
-            Some(namespace) => Some(std::mem::replace(&mut namespace.config, config)),
-            None => {
-                known
-                    .namespaces
-                    .insert(nsid, Namespace::new(config, reservations));
-                None
-            }
-        };
+        let before = known.put_namespace(nsid, config, reservations);
+        self.lanes.revive((subsystem, nsid));
         if before.as_ref() == Some(&after) {
             return;
         }
@@ -115,7 +111,7 @@ impl Target {
         let Some(known) = self.subsystems.get_mut(&subsystem) else {
             return;
         };
-        let Some(namespace) = known.namespaces.remove(&nsid) else {
+        let Some(namespace) = known.take_namespace(nsid) else {
             return;
         };
         for controller in known.controllers.values_mut() {
@@ -132,13 +128,13 @@ impl Target {
         }
         self.tell_namespace(subsystem, nsid, Some(&namespace.config), None, memory);
         self.namespace_changed(now, subsystem, nsid, false, memory);
-        self.sweep_lane((subsystem, nsid));
+        self.lanes.retire((subsystem, nsid));
     }
 
     /// Sets the state of an ANA group. Groups without a state are inaccessible.
     ///
     /// # Panics
-    /// If the subsystem is not known.
+    /// If the subsystem is not known, or the ANA group is not 1 to 128.
     pub fn set_ana_state(
         &mut self,
         now: Time,
@@ -147,6 +143,7 @@ impl Target {
         state: AnaState,
         memory: &mut dyn Memory,
     ) {
+        assert!((1..=ANA_GROUPS_MAX).contains(&group), "ANA group {group}");
         let known = self
             .subsystems
             .get_mut(&subsystem)
@@ -162,7 +159,7 @@ impl Target {
         let mut nsids = Vec::new();
         for (nsid, namespace) in members {
             hosts.extend(namespace.config.hosts.iter().cloned());
-            nsids.push(*nsid);
+            nsids.push(nsid);
         }
         self.raise(subsystem, &hosts, EventKind::AnaChange, None, memory);
         for nsid in nsids {
@@ -289,12 +286,9 @@ impl Target {
 
     /// Closes the associations of evicted hosts that have nothing in flight.
     pub(crate) fn sweep_evicted(&mut self, now: Time, memory: &mut dyn Memory) {
-        if !self.evicting {
-            return;
-        }
         let mut gone = Vec::new();
         let mut remaining = false;
-        for (key, subsystem) in &self.subsystems {
+        for (key, subsystem) in self.subsystems.iter() {
             for controller in subsystem
                 .controllers
                 .values()
@@ -302,7 +296,7 @@ impl Target {
             {
                 match self.has_in_flight(&controller.connections()) {
                     true => remaining = true,
-                    false => gone.push((*key, controller.cntlid)),
+                    false => gone.push((key, controller.cntlid)),
                 }
             }
         }

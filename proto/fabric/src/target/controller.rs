@@ -2,7 +2,8 @@
 //! features, events and logs.
 
 use super::async_event::AsyncEvents;
-use super::command::CommandRef;
+use super::command::{CommandRef, Origin};
+use super::routes::Routes;
 use crate::driver::ConnectionId;
 use block::{Duration, Time};
 use nvme::log::ReservationNotificationType;
@@ -50,6 +51,8 @@ pub(crate) struct Controller {
     pub(crate) notifications: Notifications,
     pub(crate) errors: ErrorLog,
     pub(crate) counters: Counters,
+    /// Where the namespaces are that the host sees.
+    pub(crate) routes: Routes,
     /// The host has lost its rights: closed when nothing is in flight.
     pub(crate) evicted: bool,
 }
@@ -107,6 +110,7 @@ impl Controller {
             notifications: Notifications::default(),
             errors: ErrorLog::default(),
             counters: Counters::default(),
+            routes: Routes::default(),
             evicted: false,
         }
     }
@@ -232,7 +236,7 @@ pub(crate) struct ErrorLog {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CommandError {
     pub(crate) qid: Qid,
-    pub(crate) entry: nvme::SubmissionQueueEntry,
+    pub(crate) origin: Origin,
     pub(crate) status: nvme::Status,
     pub(crate) location: u16,
 }
@@ -244,11 +248,11 @@ impl ErrorLog {
         let mut entry = ErrorInformation::default();
         entry.error_count = U64::new(self.count);
         entry.sqid = U16::new(error.qid.0);
-        entry.cid = error.entry.cid;
+        entry.cid = U16::new(error.origin.cid.0);
         entry.status = U16::new(error.status.encode() << 1);
         entry.parameter_error_location = U16::new(error.location);
-        entry.nsid = error.entry.nsid;
-        entry.opcode = error.entry.opcode;
+        entry.nsid = U32::new(error.origin.nsid.0);
+        entry.opcode = error.origin.opcode;
         entry.log_page_version = 1;
         self.entries.push_front(entry);
     }

@@ -4,7 +4,7 @@ use super::Target;
 use super::TargetOutput;
 use super::command::{Payload, Refused, Response};
 use super::controller::{Association, Controller};
-use super::queue::{Phase, Queue};
+use super::queue::{ControllerRows, Phase, Queue};
 use super::subsystem::SubsystemRef;
 use crate::driver::ConnectionId;
 use block::{Duration, Memory, Time};
@@ -60,16 +60,27 @@ impl Target {
             true => self.create_controller(now, id, subsystem, &parameters, connect)?,
             false => self.join_controller(id, subsystem, &parameters, connect)?,
         };
-        let entries = u16::try_from(connect.sqsize.count()).expect("checked against the limit");
-        let flow_control = !connect.attributes.disable_sq_flow_control;
-        let live = self.connections.get_mut(&id).expect("the command is alive");
-        live.phase = Phase::Queue(Queue::new(subsystem, cntlid, connect.qid, entries, flow_control));
-        live.commands.set_limit(entries);
+        let queue = Queue::new(subsystem, cntlid, self.rows(subsystem, cntlid), connect);
+        let live = self.connections.get_mut(id).expect("the command is alive");
+        live.commands.set_limit(queue.entries());
+        live.phase = Phase::Queue(queue);
         let result = ConnectResult {
             cntlid,
             authentication_required: 0,
         };
         Ok(Response::result(result.encode().into()))
+    }
+
+    /// Where a controller is.
+    fn rows(&self, subsystem: SubsystemRef, cntlid: Cntlid) -> ControllerRows {
+        let holder = self.subsystem(subsystem).expect("resolved");
+        ControllerRows {
+            subsystem: match subsystem {
+                SubsystemRef::Discovery => None,
+                SubsystemRef::Key(key) => self.subsystems.row(&key),
+            },
+            controller: holder.controllers.row(&cntlid).expect("just joined"),
+        }
     }
 
     /// Which subsystem a Connect names, if its host may connect there.
@@ -95,7 +106,7 @@ impl Target {
         if stolen || !subsystem.admits(host) {
             return Err(Status::CONNECT_INVALID_HOST.do_not_retry().into());
         }
-        Ok(SubsystemRef::Key(*key))
+        Ok(SubsystemRef::Key(key))
     }
 
     /// Connect of an admin queue: a new association.
@@ -178,7 +189,7 @@ impl Target {
     }
 
     fn property_get(&self, id: ConnectionId, get: PropertyGet) -> Result<Response, Refused> {
-        let Phase::Queue(queue) = self.connections[&id].phase else {
+        let Phase::Queue(queue) = self.connections[id].phase else {
             return Err(Status::COMMAND_SEQUENCE_ERROR.do_not_retry().into());
         };
         let controller = self
@@ -197,7 +208,7 @@ impl Target {
     }
 
     fn property_set(&mut self, id: ConnectionId, set: PropertySet) -> Result<Response, Refused> {
-        let Phase::Queue(queue) = self.connections[&id].phase else {
+        let Phase::Queue(queue) = self.connections[id].phase else {
             return Err(Status::COMMAND_SEQUENCE_ERROR.do_not_retry().into());
         };
         let property = known_property(set.offset).filter(|property| property.size() == set.size);

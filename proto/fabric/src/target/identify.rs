@@ -226,11 +226,7 @@ fn describe_io(view: &View<'_>, data: &mut IdentifyController) {
         true => oncs::RESERVATIONS,
         false => 0,
     };
-    let highest = view
-        .subsystem
-        .namespaces
-        .last_key_value()
-        .map_or(0, |(nsid, _)| *nsid);
+    let highest = view.subsystem.namespaces.keys().next_back().unwrap_or(0);
     data.cntrltype = ControllerType::Io.code();
     data.cmic = cmic::MULTIPLE_PORTS | cmic::MULTIPLE_CONTROLLERS | cmic::ANA_REPORTING;
     data.oaes = U32::new(IO_EVENTS.0);

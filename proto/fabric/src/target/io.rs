@@ -3,9 +3,10 @@
 use super::admission::Place;
 use super::command::{CommandRef, Payload, Response, Work};
 use super::namespace::Namespace;
-use super::queue::Phase;
+use super::queue::Queue;
 use super::reservation::Access;
-use super::subsystem::SubsystemRef;
+use super::routes::Route;
+use super::subsystem::{Subsystem, SubsystemRef};
 use super::transfer::{self, Buffers};
 use super::{Target, status_map};
 use crate::driver::ConnectionId;
@@ -13,23 +14,26 @@ use block::{BlockRange, BufferSlice, Memory, Operation, Request, Time};
 use nvme::command::{DatasetManagement, DatasetManagementRange, LogicalBlocks};
 use nvme::{HostId, IoCommand, Nsid, Status};
 
+/// An I/O command that is being looked at.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) connection: ConnectionId,
+    pub(crate) slot: u16,
+    pub(crate) queue: Queue,
+    pub(crate) nsid: Nsid,
+}
+
 impl Target {
     /// Carries an I/O command out as far as it goes now.
     pub(crate) fn execute_io(
         &mut self,
         now: Time,
-        id: ConnectionId,
-        slot: u16,
-        command: IoCommand,
+        asked: &Asked,
+        command: &IoCommand,
         memory: &mut dyn Memory,
     ) {
-        let nsid = self.connections[&id]
-            .commands
-            .get(slot)
-            .expect("the command is alive")
-            .entry
-            .nsid();
-        let place = match self.check_io(id, nsid, &command) {
+        let (id, slot) = (asked.connection, asked.slot);
+        let place = match self.check_io(&asked.queue, asked.nsid, command) {
             Ok(place) => place,
             Err(status) => return self.respond(id, slot, status.into(), memory),
         };
@@ -38,24 +42,24 @@ impl Target {
             | IoCommand::ReservationAcquire(_)
             | IoCommand::ReservationRelease(_)
             | IoCommand::ReservationReport(_) => {
-                self.execute_reservation(now, id, slot, place, command, memory);
+                self.execute_reservation(now, id, slot, place, *command, memory);
             }
             IoCommand::DatasetManagement(management) => {
-                self.execute_ranges(id, slot, place, management, memory);
+                self.execute_ranges(id, slot, &place, *management, memory);
             }
-            _ => self.execute_blocks(now, id, slot, place, command, memory),
+            _ => self.execute_blocks(now, asked, &place, command, memory),
         }
     }
 
     /// Whether a command may be carried out now: the host sees the namespace, the path serves it, the reservation allows
     /// it, the blocks exist.
     pub(crate) fn check_io(
-        &self,
-        id: ConnectionId,
+        &mut self,
+        queue: &Queue,
         nsid: Nsid,
         command: &IoCommand,
     ) -> Result<Place, Status> {
-        let (place, namespace) = self.admit(id, nsid)?;
+        let (place, namespace) = self.admit(queue, nsid)?;
         let access = access(command);
         if let Some(access) = access
             && !allows(namespace, place.host, access)
@@ -77,20 +81,39 @@ impl Target {
     }
 
     /// The namespace a command is for, if its host sees it and this path serves it.
-    fn admit(&self, id: ConnectionId, nsid: Nsid) -> Result<(Place, &Namespace), Status> {
+    fn admit(&mut self, queue: &Queue, nsid: Nsid) -> Result<(Place, &Namespace), Status> {
         let invalid = Status::INVALID_NAMESPACE_OR_FORMAT.do_not_retry();
-        let Phase::Queue(queue) = &self.connections[&id].phase else {
+        let (SubsystemRef::Key(key), Some(row)) = (queue.subsystem, queue.rows.subsystem) else {
             return Err(invalid);
         };
-        let SubsystemRef::Key(key) = queue.subsystem else {
-            return Err(invalid);
-        };
-        let subsystem = self.subsystems.get(&key).ok_or(invalid)?;
-        let controller = subsystem.controllers.get(&queue.cntlid).ok_or(invalid)?;
-        let namespace = subsystem
-            .visible_namespace(&controller.host, nsid.0)
+        let subsystem = self.subsystems.at_mut(row, key).ok_or(invalid)?;
+        let Subsystem {
+            namespaces,
+            controllers,
+            generation,
+            ana,
+            ..
+        } = subsystem;
+        let controller = controllers
+            .at_mut(queue.rows.controller, queue.cntlid)
             .ok_or(invalid)?;
-        if let Some(refusal) = subsystem.ana.group(namespace.config.ana_group).state.refusal() {
+        let route = match controller.routes.find(nsid.0, *generation) {
+            Some(route) => route,
+            None => {
+                let seen = namespaces.get(&nsid.0);
+                seen.filter(|namespace| namespace.visible_to(&controller.host))
+                    .ok_or(invalid)?;
+                let route = Route {
+                    namespace: namespaces.row(&nsid.0).expect("just seen"),
+                    lane: self.lanes.row_of((key, nsid.0)),
+                    counted_at: 0,
+                };
+                controller.routes.keep(nsid.0, route, *generation);
+                route
+            }
+        };
+        let namespace = namespaces.at(route.namespace, nsid.0).ok_or(invalid)?;
+        if let Some(refusal) = ana.group(namespace.config.ana_group).state.refusal() {
             return Err(refusal);
         }
         let place = Place {
@@ -98,6 +121,8 @@ impl Target {
             nsid: nsid.0,
             host: controller.host_id,
             write_through: !controller.features.write_cache,
+            lane: route.lane,
+            counted_at: route.counted_at,
         };
         Ok((place, namespace))
     }
@@ -106,12 +131,12 @@ impl Target {
     fn execute_blocks(
         &mut self,
         now: Time,
-        id: ConnectionId,
-        slot: u16,
-        place: Place,
-        command: IoCommand,
+        asked: &Asked,
+        place: &Place,
+        command: &IoCommand,
         memory: &mut dyn Memory,
     ) {
+        let (id, slot) = (asked.connection, asked.slot);
         let needed = match command {
             IoCommand::Read(read) => Some((Buffers::One, read.blocks)),
             IoCommand::Write(write) => Some((Buffers::One, write.blocks)),
@@ -125,7 +150,7 @@ impl Target {
                 return self.wait_for_memory(now, id, slot, false);
             }
         }
-        let request = request(&command, buffers, place.write_through);
+        let request = request(command, buffers, place.write_through);
         self.hand_out(id, slot, place, request);
     }
 
@@ -139,7 +164,7 @@ impl Target {
         memory: &mut dyn Memory,
     ) -> Option<BufferSlice> {
         let may_allocate = self.may_allocate();
-        let live = self.connections.get_mut(&id).expect("the command is alive");
+        let live = self.connections.get_mut(id).expect("the command is alive");
         let command = live.commands.get_mut(slot).expect("the command is alive");
         if !matches!(command.payload, Payload::Lent { .. }) {
             if !may_allocate {
@@ -167,7 +192,7 @@ impl Target {
         &mut self,
         id: ConnectionId,
         slot: u16,
-        place: Place,
+        place: &Place,
         management: DatasetManagement,
         memory: &mut dyn Memory,
     ) {
@@ -186,10 +211,10 @@ impl Target {
         &mut self,
         id: ConnectionId,
         slot: u16,
-        place: Place,
+        place: &Place,
         management: DatasetManagement,
     ) -> Result<Option<BlockRange>, Status> {
-        let command = self.connections[&id]
+        let command = self.connections[id]
             .commands
             .get(slot)
             .expect("the command is alive");
@@ -197,7 +222,8 @@ impl Target {
             return Err(Status::INTERNAL_ERROR);
         };
         let count = usize::try_from(management.ranges.count()).expect("at most 256");
-        if !management.deallocate || command.next_range >= count {
+        let begun = usize::from(command.next_range);
+        if !management.deallocate || begun >= count {
             return Ok(None);
         }
         let namespace = &self.subsystems[&place.subsystem].namespaces[&place.nsid];
@@ -206,20 +232,20 @@ impl Target {
             DatasetManagementRange::parse(bytes).expect("the data is as long as its ranges")
         };
         // All of them are looked at before the first is carried out.
-        let first = if command.next_range == 0 { 0 } else { count };
+        let first = if begun == 0 { 0 } else { count };
         for at in first..count {
             let range = parse(at);
             check_range(namespace, range.slba.get(), range.length.get().into())?;
         }
-        let next = (command.next_range..count).find(|at| parse(*at).length.get() > 0);
+        let next = (begun..count).find(|at| parse(*at).length.get() > 0);
         let found = next.map(|at| (at, parse(at)));
-        let live = self.connections.get_mut(&id).expect("the command is alive");
+        let live = self.connections.get_mut(id).expect("the command is alive");
         let command = live.commands.get_mut(slot).expect("the command is alive");
         match found {
             Some((at, range)) => {
                 check_range(namespace, range.slba.get(), range.length.get().into())?;
                 // Behind it only once it was carried out: until then it may have to wait (for an orphan, R8).
-                command.next_range = at;
+                command.next_range = at as u16;
                 Ok(Some(BlockRange::new(range.slba.get(), range.length.get().into())))
             }
             None => Ok(None),
@@ -235,17 +261,32 @@ impl Target {
         memory: &mut dyn Memory,
     ) {
         let CommandRef {
-            connection: id, slot, ..
+            connection: id,
+            slot,
+            serial,
         } = name;
-        let command = self
-            .command(name)
+        let live = self
+            .connections
+            .get_mut(id)
             .expect("a command in flight is alive or orphaned");
+        live.executing -= 1;
+        let queue = live.queue().expect("commands are handed out from queues");
+        let command = live.commands.get_mut(slot).expect("alive or orphaned");
+        assert_eq!(command.serial, serial, "alive or orphaned");
         let Work::Io(work) = command.work else {
             unreachable!("only I/O commands are handed out");
         };
-        let modifies = access(&work) == Some(Access::Write);
-        self.count(id, &work, status);
+        let data = match (&work, &mut command.payload) {
+            (IoCommand::Read(_), Payload::Lent { data, .. }) if status == block::Status::Success => {
+                let data = *data;
+                command.payload = Payload::None;
+                Some(data)
+            }
+            _ => None,
+        };
+        self.count(&queue, &work, status);
         if status != block::Status::Success {
+            let modifies = access(&work) == Some(Access::Write);
             let status = status_map::status(status, modifies);
             return self.respond(id, slot, status.into(), memory);
         }
@@ -255,9 +296,7 @@ impl Target {
                 self.execute(now, id, slot, memory);
             }
             IoCommand::Read(_) => {
-                let Payload::Lent { data, .. } = self.take_payload(id, slot) else {
-                    unreachable!("a read has a buffer");
-                };
+                let data = data.expect("a read has a buffer");
                 self.respond(id, slot, Response::lent(data), memory);
             }
             IoCommand::Compare(_) => {
@@ -284,11 +323,8 @@ impl Target {
     }
 
     /// What the SMART log page tells.
-    fn count(&mut self, id: ConnectionId, command: &IoCommand, status: block::Status) {
-        let Phase::Queue(queue) = self.connections[&id].phase else {
-            return;
-        };
-        let Some(controller) = self.controller_mut(queue.subsystem, queue.cntlid) else {
+    fn count(&mut self, queue: &Queue, command: &IoCommand, status: block::Status) {
+        let Some(controller) = self.controller_of(queue) else {
             return;
         };
         let counters = &mut controller.counters;

@@ -20,7 +20,9 @@ mod async_event;
 mod command;
 mod config;
 mod configure;
+mod connections;
 mod controller;
+mod executions;
 mod fabrics;
 mod features;
 mod identify;
@@ -32,8 +34,10 @@ mod receive;
 mod reservation;
 mod reservation_command;
 mod respond;
+mod routes;
 mod status_map;
 mod subsystem;
+mod table;
 mod transfer;
 
 #[cfg(test)]
@@ -48,14 +52,17 @@ pub use reservation::{Held, REGISTRANTS_MAX, ReservationState};
 use crate::driver::{ConnectionId, Segment};
 use crate::tcp::framing::Digests;
 use crate::tcp::target::{Session, SessionConfig};
-use admission::{Execution, Lane};
+use admission::Lanes;
 use block::{Memory, Time};
 use command::CommandRef;
+use connections::Connections;
 use controller::Controller;
+use executions::Executions;
 use nvme::Cntlid;
-use queue::{Commands, Connection, Phase};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use queue::{Commands, Connection, Phase, Queue};
+use std::collections::{BTreeSet, VecDeque};
 use subsystem::{Subsystem, SubsystemRef};
+use table::Table;
 
 /// Names a request handed out by [`TargetOutput::Execute`]; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -116,13 +123,12 @@ pub struct Target {
     config: TargetConfig,
     /// The node has its configuration.
     open: bool,
-    subsystems: BTreeMap<SubsystemKey, Subsystem>,
+    subsystems: Table<SubsystemKey, Subsystem>,
     discovery: Subsystem,
     discovery_generation: u64,
-    connections: BTreeMap<ConnectionId, Connection>,
-    lanes: BTreeMap<(SubsystemKey, u32), Lane>,
-    executions: BTreeMap<IoId, Execution>,
-    next_io: u64,
+    connections: Connections,
+    lanes: Lanes,
+    executions: Executions,
     next_serial: u64,
     memory_waiters: VecDeque<CommandRef>,
     /// The command at the head of `memory_waiters` is being tried.
@@ -163,13 +169,12 @@ impl Target {
         Target {
             config,
             open: false,
-            subsystems: BTreeMap::new(),
+            subsystems: Table::default(),
             discovery: Subsystem::new(discovery),
             discovery_generation: 0,
-            connections: BTreeMap::new(),
-            lanes: BTreeMap::new(),
-            executions: BTreeMap::new(),
-            next_io: 0,
+            connections: Connections::default(),
+            lanes: Lanes::default(),
+            executions: Executions::default(),
             next_serial: 0,
             memory_waiters: VecDeque::new(),
             serving_waiter: false,
@@ -187,7 +192,7 @@ impl Target {
 
     /// A peer opened a connection.
     pub fn accepted(&mut self, now: Time, connection: ConnectionId) {
-        if self.connections.len() >= self.config.connections_max {
+        if self.connections.count() >= self.config.connections_max {
             self.outputs.push_back(TargetOutput::Close {
                 connection,
                 abort: true,
@@ -204,13 +209,15 @@ impl Target {
             },
         });
         let fresh = Connection {
+            name: connection,
             session,
             phase: Phase::Fresh { deadline },
             incoming: None,
             initialized_elsewhere: false,
             commands: Commands::new(1),
+            executing: 0,
         };
-        self.connections.insert(connection, fresh);
+        self.connections.insert(fresh);
         self.wake_at(deadline);
     }
 
@@ -224,7 +231,7 @@ impl Target {
         memory: &mut dyn Memory,
     ) {
         self.accepted(now, connection);
-        if let Some(live) = self.connections.get_mut(&connection) {
+        if let Some(live) = self.connections.get_mut(connection) {
             live.initialized_elsewhere = true;
         }
         self.received(now, connection, received, memory);
@@ -256,7 +263,7 @@ impl Target {
         for (subsystem, cntlid) in self.silent_controllers(now) {
             self.end_association(now, subsystem, cntlid, true, memory);
         }
-        let connections = self.connections.values().filter_map(|live| live.phase.deadline());
+        let connections = self.connections.iter().filter_map(|live| live.phase.deadline());
         let controllers = self
             .all_controllers()
             .filter_map(|(_, controller)| controller.deadline());
@@ -272,8 +279,8 @@ impl Target {
     fn overdue_connections(&self, now: Time) -> Vec<ConnectionId> {
         let connections = self.connections.iter();
         let overdue =
-            connections.filter(|(_, live)| live.phase.deadline().is_some_and(|deadline| deadline <= now));
-        overdue.map(|(connection, _)| *connection).collect()
+            connections.filter(|live| live.phase.deadline().is_some_and(|deadline| deadline <= now));
+        overdue.map(|live| live.name).collect()
     }
 
     fn silent_controllers(&self, now: Time) -> Vec<(SubsystemRef, Cntlid)> {
@@ -289,7 +296,7 @@ impl Target {
         let named = self
             .subsystems
             .iter()
-            .map(|(key, subsystem)| (SubsystemRef::Key(*key), subsystem));
+            .map(|(key, subsystem)| (SubsystemRef::Key(key), subsystem));
         named
             .chain([(SubsystemRef::Discovery, &self.discovery)])
             .flat_map(|(name, subsystem)| {
@@ -302,8 +309,12 @@ impl Target {
 
     /// The end of every event: what it made possible elsewhere.
     fn settle(&mut self, now: Time, memory: &mut dyn Memory) {
-        self.serve_memory_waiters(now, memory);
-        self.sweep_evicted(now, memory);
+        if !self.memory_waiters.is_empty() {
+            self.serve_memory_waiters(now, memory);
+        }
+        if self.evicting {
+            self.sweep_evicted(now, memory);
+        }
     }
 
     /// Something may be due then.
@@ -331,5 +342,15 @@ impl Target {
 
     fn controller_mut(&mut self, subsystem: SubsystemRef, cntlid: Cntlid) -> Option<&mut Controller> {
         self.subsystem_mut(subsystem)?.controllers.get_mut(&cntlid)
+    }
+
+    /// The controller of a queue.
+    #[inline]
+    fn controller_of(&mut self, queue: &Queue) -> Option<&mut Controller> {
+        let subsystem = match (queue.subsystem, queue.rows.subsystem) {
+            (SubsystemRef::Key(key), Some(row)) => self.subsystems.at_mut(row, key)?,
+            _ => &mut self.discovery,
+        };
+        subsystem.controllers.at_mut(queue.rows.controller, queue.cntlid)
     }
 }

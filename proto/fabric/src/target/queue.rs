@@ -6,19 +6,34 @@
 
 use super::command::Command;
 use super::subsystem::SubsystemRef;
+use super::table::RowIndex;
+use crate::driver::ConnectionId;
 use crate::tcp::target::Session;
 use block::Time;
 use nvme::{Cid, Cntlid, Qid};
-use std::collections::BTreeSet;
 
 #[derive(Debug)]
 pub(crate) struct Connection {
+    pub(crate) name: ConnectionId,
     pub(crate) session: Session,
     pub(crate) phase: Phase,
     pub(crate) incoming: Option<Incoming>,
     /// Another target of the process has answered the initialisation.
     pub(crate) initialized_elsewhere: bool,
     pub(crate) commands: Commands,
+    /// How many of them are handed out.
+    pub(crate) executing: u32,
+}
+
+impl Connection {
+    /// The queue that the connection carries, if it has one already and still.
+    #[inline]
+    pub(crate) fn queue(&self) -> Option<Queue> {
+        match self.phase {
+            Phase::Queue(queue) => Some(queue),
+            _ => None,
+        }
+    }
 }
 
 /// How far a connection is.
@@ -42,12 +57,21 @@ impl Phase {
     }
 }
 
+/// Where a controller is: its rows in the tables of subsystems and of its subsystem's controllers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ControllerRows {
+    /// `None` for the discovery subsystem.
+    pub(crate) subsystem: Option<RowIndex>,
+    pub(crate) controller: RowIndex,
+}
+
 /// A queue pair of a controller.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Queue {
     pub(crate) subsystem: SubsystemRef,
     pub(crate) cntlid: Cntlid,
     pub(crate) qid: Qid,
+    pub(crate) rows: ControllerRows,
     entries: u16,
     flow_control: bool,
     head: u16,
@@ -57,18 +81,23 @@ impl Queue {
     pub(crate) fn new(
         subsystem: SubsystemRef,
         cntlid: Cntlid,
-        qid: Qid,
-        entries: u16,
-        flow_control: bool,
+        rows: ControllerRows,
+        connect: &nvme::command::Connect,
     ) -> Queue {
         Queue {
             subsystem,
             cntlid,
-            qid,
-            entries,
-            flow_control,
+            qid: connect.qid,
+            rows,
+            entries: u16::try_from(connect.sqsize.count()).expect("checked against the limit"),
+            flow_control: !connect.attributes.disable_sq_flow_control,
             head: 0,
         }
+    }
+
+    /// How many commands may be under way.
+    pub(crate) fn entries(&self) -> u16 {
+        self.entries
     }
 
     /// SQHD of the next completion. The head moves when a command completes, so that a host never has more under way than
@@ -77,7 +106,10 @@ impl Queue {
         if !self.flow_control {
             return nvme::command::Connect::SQHD_FLOW_CONTROL_DISABLED;
         }
-        self.head = (self.head + 1) % self.entries;
+        self.head += 1;
+        if self.head == self.entries {
+            self.head = 0;
+        }
         self.head
     }
 
@@ -98,21 +130,37 @@ pub(crate) struct Incoming {
     pub(crate) last: bool,
 }
 
-/// The commands taken from a queue and not answered yet.
+/// No slot.
+const NONE: u16 = u16::MAX;
+
+/// The commands taken from a queue and not answered yet. A command is found by its slot, and by its identifier: those with
+/// the same low bits are chained.
 #[derive(Debug)]
 pub(crate) struct Commands {
-    slots: Vec<Option<Command>>,
-    free: Vec<u16>,
-    cids: BTreeSet<Cid>,
+    slots: Vec<Slot>,
+    /// The first free slot.
+    free: u16,
+    /// By the low bits of identifiers: the first slot of each chain. A power of two of them.
+    chains: Vec<u16>,
+    count: u16,
     limit: u16,
 }
 
+#[derive(Debug)]
+struct Slot {
+    command: Option<Command>,
+    /// The next slot of the same chain, or the next free one.
+    next: u16,
+}
+
 impl Commands {
+    /// For so many commands at the same time.
     pub(crate) fn new(limit: u16) -> Commands {
         Commands {
             slots: Vec::new(),
-            free: Vec::new(),
-            cids: BTreeSet::new(),
+            free: NONE,
+            chains: vec![NONE; usize::from(limit).next_power_of_two()],
+            count: 0,
             limit,
         }
     }
@@ -120,57 +168,157 @@ impl Commands {
     /// From now on so many commands may be under way.
     pub(crate) fn set_limit(&mut self, limit: u16) {
         self.limit = limit;
+        self.chains = vec![NONE; usize::from(limit).next_power_of_two()];
+        for slot in 0..self.slots.len() {
+            if let Some(command) = &self.slots[slot].command {
+                let chain = self.chain(command.cid());
+                self.slots[slot].next = std::mem::replace(&mut self.chains[chain], slot as u16);
+            }
+        }
     }
 
+    #[inline]
+    fn chain(&self, cid: Cid) -> usize {
+        usize::from(cid.0) & (self.chains.len() - 1)
+    }
+
+    #[inline]
     pub(crate) fn is_full(&self) -> bool {
-        self.cids.len() >= usize::from(self.limit)
+        self.count >= self.limit
     }
 
+    /// Whether a command of that identifier is under way.
+    #[inline]
     pub(crate) fn has_cid(&self, cid: Cid) -> bool {
-        self.cids.contains(&cid)
+        let mut at = self.chains[self.chain(cid)];
+        while let Some(slot) = self.slots.get(usize::from(at)) {
+            if slot.command.as_ref().is_some_and(|command| command.cid() == cid) {
+                return true;
+            }
+            at = slot.next;
+        }
+        false
     }
 
     /// Takes a command in; there must be room, and its identifier free.
     pub(crate) fn insert(&mut self, command: Command) -> u16 {
         assert!(!self.is_full(), "a command beyond the queue's entries");
-        assert!(self.cids.insert(command.cid()), "a command identifier twice");
-        match self.free.pop() {
-            Some(slot) => {
-                self.slots[usize::from(slot)] = Some(command);
+        debug_assert!(!self.has_cid(command.cid()), "a command identifier twice");
+        let chain = self.chain(command.cid());
+        let next = self.chains[chain];
+        let slot = match self.slots.get_mut(usize::from(self.free)) {
+            Some(free) => {
+                let slot = std::mem::replace(&mut self.free, free.next);
+                free.command = Some(command);
+                free.next = next;
                 slot
             }
             None => {
-                self.slots.push(Some(command));
-                u16::try_from(self.slots.len() - 1).expect("no more slots than entries")
+                let slot = u16::try_from(self.slots.len()).expect("no more slots than entries");
+                self.slots.push(Slot {
+                    command: Some(command),
+                    next,
+                });
+                slot
             }
-        }
+        };
+        self.chains[chain] = slot;
+        self.count += 1;
+        slot
     }
 
+    #[inline]
     pub(crate) fn get(&self, slot: u16) -> Option<&Command> {
-        self.slots.get(usize::from(slot))?.as_ref()
+        self.slots.get(usize::from(slot))?.command.as_ref()
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, slot: u16) -> Option<&mut Command> {
-        self.slots.get_mut(usize::from(slot))?.as_mut()
+        self.slots.get_mut(usize::from(slot))?.command.as_mut()
     }
 
     pub(crate) fn remove(&mut self, slot: u16) -> Option<Command> {
-        let command = self.slots.get_mut(usize::from(slot))?.take()?;
-        self.free.push(slot);
-        self.cids.remove(&command.cid());
+        let freed = self.slots.get_mut(usize::from(slot))?;
+        let command = freed.command.take()?;
+        let next = std::mem::replace(&mut freed.next, self.free);
+        self.free = slot;
+        self.count -= 1;
+        let chain = self.chain(command.cid());
+        let mut at = self.chains[chain];
+        if at == slot {
+            self.chains[chain] = next;
+            return Some(command);
+        }
+        while self.slots[usize::from(at)].next != slot {
+            at = self.slots[usize::from(at)].next;
+        }
+        self.slots[usize::from(at)].next = next;
         Some(command)
     }
 
     /// Every command with its slot.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u16, &Command)> {
         let numbered = (0u16..).zip(&self.slots);
-        numbered.filter_map(|(slot, command)| Some((slot, command.as_ref()?)))
+        numbered.filter_map(|(number, slot)| Some((number, slot.command.as_ref()?)))
     }
 
     /// Takes every command out.
     pub(crate) fn drain(&mut self) -> Vec<Command> {
-        self.free.clear();
-        self.cids.clear();
-        std::mem::take(&mut self.slots).into_iter().flatten().collect()
+        self.chains.fill(NONE);
+        self.free = NONE;
+        self.count = 0;
+        let slots = std::mem::take(&mut self.slots).into_iter();
+        slots.filter_map(|slot| slot.command).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! Deliberate bugs these catch: a chain that loses its rest with its head or with one in its middle, a free slot
+    //! that is still found.
+    use super::super::command::{Origin, Work};
+    use super::*;
+    use nvme::{Nsid, Status};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn command(cid: u16) -> Command {
+        let origin = Origin {
+            cid: Cid(cid),
+            opcode: 0,
+            nsid: Nsid(1),
+        };
+        Command::new(0, origin, Work::Refused(Status::SUCCESS.into()), 0)
+    }
+
+    proptest! {
+        #[test]
+        fn commands_are_found_by_identifier_while_they_are_under_way(
+            limit in 1u16..9, grown in 8u16..12, acts in proptest::collection::vec((any::<bool>(), 0u16..24, any::<prop::sample::Index>()), 1..200)
+        ) {
+            let mut commands = Commands::new(limit);
+            let mut known: BTreeMap<u16, u16> = BTreeMap::new();
+            for (at, (comes, cid, which)) in acts.iter().enumerate() {
+                if at == 60 {
+                    commands.set_limit(grown);
+                }
+                prop_assert_eq!(commands.is_full(), known.len() >= usize::from(if at >= 60 { grown } else { limit }));
+                if *comes && !commands.is_full() && !known.contains_key(cid) {
+                    let slot = commands.insert(command(*cid));
+                    prop_assert!(!known.values().any(|other| *other == slot));
+                    known.insert(*cid, slot);
+                } else if !known.is_empty() {
+                    let cid = *which.get(&known.keys().copied().collect::<Vec<_>>());
+                    let slot = known.remove(&cid).expect("one of those");
+                    prop_assert_eq!(commands.remove(slot).map(|command| command.cid()), Some(Cid(cid)));
+                    prop_assert!(commands.remove(slot).is_none());
+                }
+                for cid in 0..24 {
+                    prop_assert_eq!(commands.has_cid(Cid(cid)), known.contains_key(&cid));
+                }
+                prop_assert_eq!(commands.iter().count(), known.len());
+            }
+            prop_assert_eq!(commands.drain().len(), known.len());
+        }
     }
 }

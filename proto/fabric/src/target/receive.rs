@@ -2,8 +2,9 @@
 //! connection.
 
 use super::Target;
-use super::command::{Command, Payload, Refused, Stage, Work};
-use super::queue::{Connection, Incoming, Phase};
+use super::command::{Command, Origin, Payload, Refused, Stage, Work};
+use super::io::Asked;
+use super::queue::{Connection, Incoming, Phase, Queue};
 use super::transfer::{self, Direction};
 use crate::driver::ConnectionId;
 use crate::tcp::framing::{Fatal, FatalErrorStatus};
@@ -15,13 +16,19 @@ impl Target {
     /// Bytes arrived. Unknown connections are ignored.
     pub fn received(&mut self, now: Time, connection: ConnectionId, bytes: &[u8], memory: &mut dyn Memory) {
         let mut rest = bytes;
-        while let Some(live) = self.connections.get_mut(&connection) {
+        let mut heard = false;
+        while let Some(live) = self.connections.get_mut(connection) {
             if matches!(live.phase, Phase::Terminating { .. }) {
                 break;
             }
             match live.session.read(&mut rest) {
                 Ok(None) => break,
-                Ok(Some(step)) => self.step(now, connection, step, memory),
+                Ok(Some(step)) => {
+                    if !heard && matches!(step, Step::Command { .. } | Step::Transfer(_)) {
+                        heard = self.hear(now, connection);
+                    }
+                    self.step(now, connection, step, memory);
+                }
                 Err(fatal) => self.terminate(now, connection, &fatal, memory),
             }
         }
@@ -43,11 +50,11 @@ impl Target {
     fn step(&mut self, now: Time, id: ConnectionId, step: Step<'_>, memory: &mut dyn Memory) {
         match step {
             Step::Initialized(response) => {
-                if !self.connections[&id].initialized_elsewhere {
+                if !self.connections[id].initialized_elsewhere {
                     self.send(id, response);
                 }
             }
-            Step::Command { entry, data_length } => self.take_command(now, id, entry, data_length, memory),
+            Step::Command { entry, data_length } => self.take_command(now, id, &entry, data_length, memory),
             Step::Transfer(transfer) => self.take_transfer(now, id, transfer, memory),
             Step::Data(bytes) => self.place_data(id, bytes, memory),
             Step::DataEnd { intact } => self.end_data(now, id, intact, memory),
@@ -59,19 +66,18 @@ impl Target {
         &mut self,
         now: Time,
         id: ConnectionId,
-        entry: SubmissionQueueEntry,
+        entry: &SubmissionQueueEntry,
         data_length: u32,
         memory: &mut dyn Memory,
     ) {
-        self.hear(now, id);
-        let live = self.connections.get_mut(&id).expect("its bytes are being read");
+        let live = self.connections.get_mut(id).expect("its bytes are being read");
         live.incoming = (data_length > 0).then_some(Incoming {
             slot: None,
             offset: 0,
             last: true,
         });
         if live.commands.has_cid(entry.cid()) {
-            return self.refuse_twin(id, &entry);
+            return self.refuse_twin(id, entry);
         }
         if live.commands.is_full() {
             let overrun = Fatal {
@@ -81,35 +87,22 @@ impl Target {
             };
             return self.terminate(now, id, &overrun, memory);
         }
-        let work = self.parse(id, &entry);
-        let planned =
-            work.and_then(|work| self.plan(id, &entry, &work, data_length).map(|plan| (work, plan)));
-        self.next_serial += 1;
-        let mut command = Command::new(self.next_serial, entry, Work::Refused(Status::SUCCESS.into()));
-        let solicits = match planned {
-            Ok((work, length)) => {
-                command.work = work;
-                command.length = length;
-                length > 0 && data_length == 0
-            }
-            Err(refused) => {
-                command.work = Work::Refused(refused);
-                false
-            }
+        let queue = live.queue();
+        let (work, length) = match self.parse(queue.as_ref(), entry, data_length) {
+            Ok((work, length)) => (work, length),
+            Err(refused) => (Work::Refused(refused), 0),
         };
-        let slot = self.insert(id, command);
+        self.next_serial += 1;
+        let command = Command::new(self.next_serial, Origin::of(entry), work, length);
+        let live = self.connections.get_mut(id).expect("its bytes are being read");
+        let slot = live.commands.insert(command);
         if data_length > 0 {
             self.expect_capsule_data(id, slot, memory);
-        } else if solicits {
+        } else if length > 0 {
             self.solicit(now, id, slot, memory);
         } else {
             self.execute(now, id, slot, memory);
         }
-    }
-
-    fn insert(&mut self, id: ConnectionId, command: Command) -> u16 {
-        let live = self.connections.get_mut(&id).expect("its bytes are being read");
-        live.commands.insert(command)
     }
 
     /// A second command with the identifier of one that is under way: refused without a slot.
@@ -118,9 +111,35 @@ impl Target {
         self.send_completion(id, entry.cid(), status, 0);
     }
 
-    /// What an entry asks for, and whether such a command may come on this queue now.
-    fn parse(&self, id: ConnectionId, entry: &SubmissionQueueEntry) -> Result<Work, Refused> {
-        let Phase::Queue(queue) = &self.connections[&id].phase else {
+    /// What an entry asks for, and how much data the host sends for it; refused if such a command may not come on this queue
+    /// now, or if its data pointer does not fit it.
+    fn parse(
+        &mut self,
+        queue: Option<&Queue>,
+        entry: &SubmissionQueueEntry,
+        in_capsule: u32,
+    ) -> Result<(Work, u32), Refused> {
+        let work = self.parse_work(queue, entry)?;
+        let expected = transfer::expected(&work)?;
+        let sgl = Sgl::parse(&entry.sgl)?;
+        if sgl.length() > self.config.transfer_bytes_max() {
+            return Err(Status::INVALID_FIELD.do_not_retry().into());
+        }
+        let length = transfer::check(expected, sgl, in_capsule)?;
+        if expected.direction != Direction::ToController {
+            return Ok((work, 0));
+        }
+        // Nobody is asked for data that is of no use.
+        if in_capsule == 0
+            && let (Work::Io(command), Some(queue)) = (&work, queue)
+        {
+            self.check_io(queue, entry.nsid(), command)?;
+        }
+        Ok((work, length))
+    }
+
+    fn parse_work(&mut self, queue: Option<&Queue>, entry: &SubmissionQueueEntry) -> Result<Work, Refused> {
+        let Some(queue) = queue else {
             return parse_connect(entry);
         };
         if entry.is_fabrics() {
@@ -132,7 +151,7 @@ impl Target {
             };
         }
         let ready = self
-            .controller(queue.subsystem, queue.cntlid)
+            .controller_of(queue)
             .is_some_and(|controller| controller.status.ready);
         if !ready {
             return Err(Status::COMMAND_SEQUENCE_ERROR.do_not_retry().into());
@@ -143,35 +162,10 @@ impl Target {
         })
     }
 
-    /// How much data the host sends for a command; refused if its data pointer does not fit it.
-    fn plan(
-        &self,
-        id: ConnectionId,
-        entry: &SubmissionQueueEntry,
-        work: &Work,
-        in_capsule: u32,
-    ) -> Result<u32, Refused> {
-        let expected = transfer::expected(work)?;
-        let sgl = Sgl::parse(&entry.sgl)?;
-        if sgl.length() > self.config.transfer_bytes_max() {
-            return Err(Status::INVALID_FIELD.do_not_retry().into());
-        }
-        let length = transfer::check(expected, sgl, in_capsule)?;
-        if expected.direction != Direction::ToController {
-            return Ok(0);
-        }
-        if in_capsule == 0
-            && let Work::Io(command) = work
-        {
-            self.check_io(id, entry.nsid(), command)?;
-        }
-        Ok(length)
-    }
-
     /// The capsule carries data: makes room for it.
     fn expect_capsule_data(&mut self, id: ConnectionId, slot: u16, memory: &mut dyn Memory) {
         let fair = self.memory_waiters.is_empty();
-        let live = self.connections.get_mut(&id).expect("its bytes are being read");
+        let live = self.connections.get_mut(id).expect("its bytes are being read");
         let incoming = live.incoming.as_mut().expect("data was announced");
         incoming.slot = Some(slot);
         let command = live.commands.get_mut(slot).expect("just taken in");
@@ -186,7 +180,7 @@ impl Target {
     /// Asks the host for a command's data, once there is somewhere to put it.
     pub(crate) fn solicit(&mut self, now: Time, id: ConnectionId, slot: u16, memory: &mut dyn Memory) {
         let may_allocate = self.may_allocate();
-        let live = self.connections.get_mut(&id).expect("the command is alive");
+        let live = self.connections.get_mut(id).expect("the command is alive");
         let command = live.commands.get_mut(slot).expect("the command is alive");
         let length = command.length;
         let payload = match transfer::wants_buffers(&command.work) {
@@ -205,8 +199,7 @@ impl Target {
 
     /// An H2CData PDU begins.
     fn take_transfer(&mut self, now: Time, id: ConnectionId, transfer: Transfer, memory: &mut dyn Memory) {
-        self.hear(now, id);
-        let live = self.connections.get_mut(&id).expect("its bytes are being read");
+        let live = self.connections.get_mut(id).expect("its bytes are being read");
         match check_transfer(live, &transfer) {
             Ok(incoming) => live.incoming = Some(incoming),
             Err(fatal) => self.terminate(now, id, &fatal, memory),
@@ -214,7 +207,7 @@ impl Target {
     }
 
     fn place_data(&mut self, id: ConnectionId, bytes: &[u8], memory: &mut dyn Memory) {
-        let live = self.connections.get_mut(&id).expect("its bytes are being read");
+        let live = self.connections.get_mut(id).expect("its bytes are being read");
         let incoming = live.incoming.as_mut().expect("data was announced");
         let offset = incoming.offset;
         incoming.offset += u32::try_from(bytes.len()).expect("at most what was announced");
@@ -227,7 +220,7 @@ impl Target {
     }
 
     fn end_data(&mut self, now: Time, id: ConnectionId, intact: bool, memory: &mut dyn Memory) {
-        let live = self.connections.get_mut(&id).expect("its bytes are being read");
+        let live = self.connections.get_mut(id).expect("its bytes are being read");
         let incoming = live.incoming.take().expect("data was announced");
         let Some(slot) = incoming.slot else { return };
         let command = live.commands.get_mut(slot).expect("a command outlives its data");
@@ -244,23 +237,33 @@ impl Target {
 
     /// Carries a command out whose data, if any, is there.
     pub(crate) fn execute(&mut self, now: Time, id: ConnectionId, slot: u16, memory: &mut dyn Memory) {
-        let live = &self.connections[&id];
-        let work = live.commands.get(slot).expect("the command is alive").work;
-        match work {
+        let live = &self.connections[id];
+        let command = live.commands.get(slot).expect("the command is alive");
+        match command.work {
+            Work::Io(work) => {
+                let asked = Asked {
+                    connection: id,
+                    slot,
+                    queue: live.queue().expect("I/O commands come on queues"),
+                    nsid: command.origin.nsid,
+                };
+                self.execute_io(now, &asked, &work, memory);
+            }
             Work::Refused(refused) => self.respond(id, slot, refused.into(), memory),
             Work::Fabrics(command) => self.execute_fabrics(now, id, slot, command, memory),
             Work::Admin(command) => self.execute_admin(now, id, slot, command, memory),
-            Work::Io(command) => self.execute_io(now, id, slot, command, memory),
         }
     }
 
-    /// The host of a connection's controller is alive.
-    fn hear(&mut self, now: Time, id: ConnectionId) {
-        if let Phase::Queue(queue) = self.connections[&id].phase
-            && let Some(controller) = self.controller_mut(queue.subsystem, queue.cntlid)
-        {
+    /// The host of a connection's controller is alive; whether the connection has one.
+    fn hear(&mut self, now: Time, id: ConnectionId) -> bool {
+        let Some(queue) = self.connections[id].queue() else {
+            return false;
+        };
+        if let Some(controller) = self.controller_of(&queue) {
             controller.last_heard = now;
         }
+        true
     }
 }
 

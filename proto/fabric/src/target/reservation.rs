@@ -170,13 +170,15 @@ impl ReservationTable {
 
     /// Whether the host may do that now (Base 2.1, figure "Command Behavior in the Presence of a Reservation").
     pub(crate) fn allows(&self, host: HostId, access: Access) -> bool {
+        if self.state.held.is_some_and(|held| held.holder == host) {
+            return true; // and registered, as every holder is
+        }
         let registered = self.state.registrants.contains_key(&host);
         if self.epoch_keys && self.state.highest_key > 0 && !registered {
             return false;
         }
         let Some(held) = self.state.held else { return true };
-        held.holder == host
-            || (registered && any_registrant_has_access(held.kind))
+        (registered && any_registrant_has_access(held.kind))
             || (access == Access::Read && everyone_reads(held.kind))
     }
 

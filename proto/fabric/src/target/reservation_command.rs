@@ -1,7 +1,7 @@
 //! Reservation commands on a namespace: one at a time, durable before the answer, and a fence answers only once what it
 //! shut out has ended (rule R2).
 
-use super::admission::Place;
+use super::admission::{Lane, Place};
 use super::async_event::EventKind;
 use super::command::{CommandRef, Payload, Response, Stage, Work};
 use super::config::SubsystemKey;
@@ -36,6 +36,10 @@ impl Target {
         let name = self.name(id, slot);
         self.command_mut(name).expect("just named").stage = Stage::WaitingForReservation;
         let key = (place.subsystem, place.nsid);
+        self.lanes
+            .at_mut(place.lane, key)
+            .expect("it has a route")
+            .reserving = true;
         self.reservations_mut(key)
             .expect("checked")
             .waiting
@@ -52,7 +56,7 @@ impl Target {
     ) {
         loop {
             let Some(reservations) = self.reservations_mut(key) else {
-                return;
+                return self.rest_reservations(key);
             };
             if reservations.current.is_some() {
                 match self.finished(key) {
@@ -61,10 +65,17 @@ impl Target {
                 }
             } else {
                 let Some(next) = reservations.waiting.pop_front() else {
-                    return;
+                    return self.rest_reservations(key);
                 };
                 self.begin_reservation(now, next, memory);
             }
+        }
+    }
+
+    /// Nothing is left to do with a namespace's reservations.
+    fn rest_reservations(&mut self, key: (SubsystemKey, u32)) {
+        if let Some(lane) = self.lanes.get_mut(&key) {
+            lane.reserving = false;
         }
     }
 
@@ -76,12 +87,8 @@ impl Target {
         if !work.durable? {
             return Some(Status::INTERNAL_ERROR.into());
         }
-        let mut in_flight = self
-            .lanes
-            .get(&key)
-            .into_iter()
-            .flat_map(|lane| lane.in_flight.values());
-        let busy = in_flight.any(|host| reservations.table.must_drain(&work.outcome, *host));
+        let mut hosts = self.lanes.get(&key).into_iter().flat_map(Lane::hosts);
+        let busy = hosts.any(|host| reservations.table.must_drain(&work.outcome, host));
         (!busy).then(Response::success)
     }
 
@@ -98,13 +105,14 @@ impl Target {
             connection: id, slot, ..
         } = name;
         let Some(command) = self.command(name) else { return };
-        let (entry, work) = (command.entry, command.work);
-        let Work::Io(io) = work else {
+        let Work::Io(io) = command.work else {
             unreachable!("only I/O commands wait for reservations")
         };
+        let nsid = command.origin.nsid;
         let parsed = parse(&io, &command.payload);
+        let queue = self.connections[id].queue().expect("I/O commands come on queues");
         let begun = self
-            .check_io(id, entry.nsid(), &io)
+            .check_io(&queue, nsid, &io)
             .and_then(|place| Ok((place, parsed?)));
         let (place, command) = match begun {
             Ok(begun) => begun,

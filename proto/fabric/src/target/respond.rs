@@ -26,46 +26,56 @@ impl Target {
         response: Response,
         memory: &mut dyn Memory,
     ) {
-        let live = self.connections.get_mut(&id).expect("the command is alive");
+        let live = self.connections.get_mut(id).expect("the command is alive");
         let command = live.commands.remove(slot).expect("the command is alive");
         let cid = command.cid();
         if !response.status.is_success() {
             self.log_error(id, &command, &response);
         }
         command.payload.release(memory);
-        let omitted = self.send_data(id, cid, &response, memory);
+        let omitted = match response.data {
+            ResponseData::None => false,
+            data => {
+                let alone = response.status.is_success() && response.result == 0;
+                self.send_data(id, cid, data, alone, memory)
+            }
+        };
         if !omitted {
             self.send_completion(id, cid, response.status, response.result);
         }
     }
 
-    /// Sends a response's data; whether that said also that the command succeeded.
+    /// Sends a response's data; whether that said also that the command succeeded, as it may if there is nothing else to
+    /// say (`alone`).
     fn send_data(
         &mut self,
         connection: ConnectionId,
         cid: Cid,
-        response: &Response,
+        data: ResponseData,
+        alone: bool,
         memory: &mut dyn Memory,
     ) -> bool {
-        let live = &self.connections[&connection];
+        let live = &self.connections[connection];
         let Phase::Queue(queue) = &live.phase else {
             return false;
         };
-        let success = queue.may_omit_response() && response.status.is_success() && response.result == 0;
-        let (length, segment, digest) = match &response.data {
+        let success = alone && queue.may_omit_response();
+        let (length, digest) = match &data {
             ResponseData::None => return false,
             ResponseData::Bytes(bytes) => {
                 let length = u32::try_from(bytes.len()).expect("at most MDTS");
-                (
-                    length,
-                    Segment::Bytes(bytes[..].into()),
-                    live.session.data_digest(bytes),
-                )
+                (length, live.session.data_digest(bytes))
             }
             ResponseData::Lent(slice) => {
-                let digest = live.session.data_digest(memory.bytes(*slice));
-                (slice.length, Segment::Payload(*slice), digest)
+                let digested = live.session.has_data_digest();
+                let digest = digested.then(|| live.session.data_digest(memory.bytes(*slice)));
+                (slice.length, digest.flatten())
             }
+        };
+        let segment = match data {
+            ResponseData::Lent(slice) => Segment::Payload(slice),
+            ResponseData::Bytes(bytes) => Segment::Bytes(bytes.into()),
+            ResponseData::None => return false,
         };
         let header = live.session.before_data(cid.0, length, success);
         self.send(connection, header);
@@ -78,7 +88,7 @@ impl Target {
 
     /// Sends a response capsule.
     pub(crate) fn send_completion(&mut self, id: ConnectionId, cid: Cid, status: Status, result: u64) {
-        let live = self.connections.get_mut(&id).expect("the connection is alive");
+        let live = self.connections.get_mut(id).expect("the connection is alive");
         let mut entry = CompletionQueueEntry::new(cid, status, result);
         if let Phase::Queue(queue) = &mut live.phase {
             entry = entry.with_queue(Qid(0), queue.advance_head());
@@ -88,16 +98,16 @@ impl Target {
     }
 
     fn log_error(&mut self, id: ConnectionId, command: &Command, response: &Response) {
-        let Phase::Queue(queue) = self.connections[&id].phase else {
+        let Some(queue) = self.connections[id].queue() else {
             return;
         };
         let error = CommandError {
             qid: queue.qid,
-            entry: command.entry,
+            origin: command.origin,
             status: response.status,
             location: response.location,
         };
-        if let Some(controller) = self.controller_mut(queue.subsystem, queue.cntlid) {
+        if let Some(controller) = self.controller_of(&queue) {
             controller.errors.push(error);
         }
     }
@@ -105,10 +115,11 @@ impl Target {
     /// The peer broke the protocol: tells it why, and lets it read that for a while.
     pub(crate) fn terminate(&mut self, now: Time, id: ConnectionId, fatal: &Fatal, memory: &mut dyn Memory) {
         let deadline = now + self.config.termination_timeout;
-        let live = self.connections.get_mut(&id).expect("its bytes are being read");
+        let live = self.connections.get_mut(id).expect("its bytes are being read");
         let request = live.session.terminate(fatal);
         let mut replaced = std::mem::replace(&mut live.phase, Phase::Terminating { deadline });
         live.incoming = None;
+        live.executing = 0;
         let commands = live.commands.drain();
         self.send(id, request);
         self.wake_at(deadline);
@@ -138,7 +149,7 @@ impl Target {
     pub(crate) fn forget(&mut self, now: Time, id: ConnectionId, memory: &mut dyn Memory) -> bool {
         let Some(Connection {
             phase, mut commands, ..
-        }) = self.connections.remove(&id)
+        }) = self.connections.remove(id)
         else {
             return false;
         };
@@ -208,19 +219,19 @@ impl Target {
 
     /// A command, if it is still there.
     pub(crate) fn command(&self, name: CommandRef) -> Option<&Command> {
-        let command = self.connections.get(&name.connection)?.commands.get(name.slot)?;
+        let command = self.connections.get(name.connection)?.commands.get(name.slot)?;
         (command.serial == name.serial).then_some(command)
     }
 
     pub(crate) fn command_mut(&mut self, name: CommandRef) -> Option<&mut Command> {
-        let live = self.connections.get_mut(&name.connection)?;
+        let live = self.connections.get_mut(name.connection)?;
         let command = live.commands.get_mut(name.slot)?;
         (command.serial == name.serial).then_some(command)
     }
 
     /// The name of a command that is alive.
     pub(crate) fn name(&self, connection: ConnectionId, slot: u16) -> CommandRef {
-        let command = self.connections[&connection]
+        let command = self.connections[connection]
             .commands
             .get(slot)
             .expect("the command is alive");
@@ -233,7 +244,7 @@ impl Target {
 
     /// Takes the payload out of a command.
     pub(crate) fn take_payload(&mut self, id: ConnectionId, slot: u16) -> Payload {
-        let live = self.connections.get_mut(&id).expect("the command is alive");
+        let live = self.connections.get_mut(id).expect("the command is alive");
         let command = live.commands.get_mut(slot).expect("the command is alive");
         std::mem::take(&mut command.payload)
     }

@@ -1,11 +1,13 @@
 //! A subsystem: namespaces, ANA groups, portals, controllers; and who may see what of it.
 
 use super::ana::AnaGroups;
+use super::config::{NamespaceConfig, ReservationConfig};
 use super::config::{Portal, SubsystemConfig, SubsystemKey};
 use super::controller::Controller;
 use super::namespace::Namespace;
+use super::table::Table;
 use nvme::Cntlid;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// Which subsystem a controller is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,10 +21,12 @@ pub(crate) enum SubsystemRef {
 #[derive(Debug)]
 pub(crate) struct Subsystem {
     pub(crate) config: SubsystemConfig,
-    pub(crate) namespaces: BTreeMap<u32, Namespace>,
+    pub(crate) namespaces: Table<u32, Namespace>,
+    /// Counts changes of namespaces and of who sees them: routes of another generation are void.
+    pub(crate) generation: u64,
     pub(crate) ana: AnaGroups,
     pub(crate) portals: BTreeSet<Portal>,
-    pub(crate) controllers: BTreeMap<Cntlid, Controller>,
+    pub(crate) controllers: Table<Cntlid, Controller>,
     next_cntlid: u16,
 }
 
@@ -37,10 +41,11 @@ impl Subsystem {
         let next_cntlid = config.cntlid_first;
         Subsystem {
             config,
-            namespaces: BTreeMap::new(),
+            namespaces: Table::default(),
+            generation: 0,
             ana: AnaGroups::default(),
             portals: BTreeSet::new(),
-            controllers: BTreeMap::new(),
+            controllers: Table::default(),
             next_cntlid,
         }
     }
@@ -56,8 +61,9 @@ impl Subsystem {
 
     /// The namespaces that a host sees, ascending.
     pub(crate) fn visible<'a>(&'a self, host: &'a str) -> impl Iterator<Item = (u32, &'a Namespace)> + 'a {
-        let all = self.namespaces.iter().map(|(nsid, namespace)| (*nsid, namespace));
-        all.filter(move |(_, namespace)| namespace.visible_to(host))
+        self.namespaces
+            .iter()
+            .filter(move |(_, namespace)| namespace.visible_to(host))
     }
 
     /// A namespace, if the host sees it.
@@ -65,6 +71,28 @@ impl Subsystem {
         self.namespaces
             .get(&nsid)
             .filter(|namespace| namespace.visible_to(host))
+    }
+
+    /// Adds a namespace or changes it; what was said of it before.
+    pub(crate) fn put_namespace(
+        &mut self,
+        nsid: u32,
+        config: NamespaceConfig,
+        reservations: Option<ReservationConfig>,
+    ) -> Option<NamespaceConfig> {
+        self.generation += 1;
+        match self.namespaces.get_mut(&nsid) {
+            Some(namespace) => Some(std::mem::replace(&mut namespace.config, config)),
+            None => {
+                self.namespaces.insert(nsid, Namespace::new(config, reservations));
+                None
+            }
+        }
+    }
+
+    pub(crate) fn take_namespace(&mut self, nsid: u32) -> Option<Namespace> {
+        self.generation += 1;
+        self.namespaces.remove(&nsid)
     }
 
     /// An identifier for a new controller, as long as possible after it was used last. `None`: all are in use.

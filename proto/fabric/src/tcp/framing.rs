@@ -5,8 +5,9 @@
 //! header is handed out only when its lengths fit together and its digest is right; after an error the reader is
 //! of no more use.
 //!
-//! A PDU comes out of [`FrameReader::read`] as one [`Part::Header`], and, only if it has data, any number of
-//! [`Part::Data`] and then one [`Part::End`].
+//! A PDU comes out of [`FrameReader::advance`] as one [`Piece::Header`], and, only if it has data, any number of
+//! [`Piece::Data`] and then one [`Piece::End`]. A header that lies in the received bytes in one piece stays there; only one that
+//! comes in pieces is collected. Data may also be received elsewhere ([`FrameReader::data_left`], [`FrameReader::landed`]).
 
 use crate::driver::SessionBytes;
 
@@ -205,6 +206,34 @@ pub enum Part<'a> {
     },
 }
 
+/// A PDU's header, complete and with its digest checked, where it lies: in the received bytes, or, if it came in pieces, in
+/// the reader ([`FrameReader::bytes_of`]) until the reader reads on.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// Which PDU.
+    pub kind: PduType,
+    /// FLAGS, digest bits included.
+    pub flags: u8,
+    /// How many bytes of data follow as [`Piece::Data`].
+    pub data_length: u32,
+    /// `None`: held by the reader.
+    whole: Option<&'a [u8]>,
+}
+
+/// A piece of a PDU, without a copy of its header.
+#[derive(Debug)]
+pub enum Piece<'a> {
+    /// A PDU begins.
+    Header(Frame<'a>),
+    /// The next bytes of its data, in order.
+    Data(&'a [u8]),
+    /// Its data is complete. Not told for PDUs without data.
+    End {
+        /// The data digest was right, or there is none.
+        intact: bool,
+    },
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Current {
     data_left: u32,
@@ -262,12 +291,22 @@ impl FrameReader {
     /// # Errors
     /// The peer broke the framing: the connection must be terminated.
     pub fn read<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Part<'a>>, Fatal> {
+        Ok(match self.advance(bytes)? {
+            None => None,
+            Some(Piece::Header(frame)) => Some(Part::Header(self.header(&frame))),
+            Some(Piece::Data(data)) => Some(Part::Data(data)),
+            Some(Piece::End { intact }) => Some(Part::End { intact }),
+        })
+    }
+
+    /// The same as [`FrameReader::read`], without a copy of the header.
+    ///
+    /// # Errors
+    /// The peer broke the framing: the connection must be terminated.
+    pub fn advance<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Piece<'a>>, Fatal> {
         loop {
             match self.state {
-                State::Header => match self.read_header(bytes)? {
-                    Some(header) => return Ok(Some(Part::Header(header))),
-                    None => return Ok(None),
-                },
+                State::Header => return Ok(self.read_header(bytes)?.map(Piece::Header)),
                 State::Padding { left, then } => {
                     let skipped = left.min(bytes.len());
                     *bytes = &bytes[skipped..];
@@ -280,13 +319,13 @@ impl FrameReader {
                 }
                 State::Data(current) => {
                     if current.data_left > 0 {
-                        return Ok(self.read_data(current, bytes).map(Part::Data));
+                        return Ok(self.read_data(current, bytes).map(Piece::Data));
                     }
                     match current.digest {
                         Some(computed) => self.state = State::DataDigest { computed },
                         None => {
                             self.state = State::Header;
-                            return Ok(Some(Part::End { intact: true }));
+                            return Ok(Some(Piece::End { intact: true }));
                         }
                     }
                 }
@@ -297,10 +336,53 @@ impl FrameReader {
                     let intact = self.held[..DIGEST_BYTES] == computed.to_le_bytes();
                     self.held_length = 0;
                     self.state = State::Header;
-                    return Ok(Some(Part::End { intact }));
+                    return Ok(Some(Piece::End { intact }));
                 }
             }
         }
+    }
+
+    /// The header that [`FrameReader::advance`] came upon last, common part included, digest not.
+    pub fn bytes_of<'a>(&'a self, frame: &Frame<'a>) -> &'a [u8] {
+        match frame.whole {
+            Some(bytes) => bytes,
+            None => &self.held[..frame.kind.header_bytes()],
+        }
+    }
+
+    /// A copy of the header that [`FrameReader::advance`] came upon last.
+    pub fn header(&self, frame: &Frame<'_>) -> Header {
+        let whole = self.bytes_of(frame);
+        let mut bytes = [0; HEADER_BYTES_MAX];
+        bytes[..whole.len()].copy_from_slice(whole);
+        Header {
+            kind: frame.kind,
+            flags: frame.flags,
+            data_length: frame.data_length,
+            bytes,
+        }
+    }
+
+    /// How many bytes of data the reader expects next, before anything else: they may also be received elsewhere, and told by
+    /// [`FrameReader::landed`].
+    pub fn data_left(&self) -> u32 {
+        match self.state {
+            State::Data(current) => current.data_left,
+            _ => 0,
+        }
+    }
+
+    /// The next bytes of data have come, not through [`FrameReader::advance`]: at most [`FrameReader::data_left`].
+    pub fn landed(&mut self, data: &[u8]) {
+        let State::Data(current) = &mut self.state else {
+            unreachable!("no data is expected");
+        };
+        let length = u32::try_from(data.len()).expect("at most what is left");
+        current.data_left = current
+            .data_left
+            .checked_sub(length)
+            .expect("at most what is left");
+        current.digest = current.digest.map(|digest| crc32c::crc32c_append(digest, data));
     }
 
     /// Moves bytes into `held` until there are `length`; whether there are.
@@ -327,58 +409,71 @@ impl FrameReader {
         Some(data)
     }
 
-    fn read_header(&mut self, bytes: &mut &[u8]) -> Result<Option<Header>, Fatal> {
+    fn read_header<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Frame<'a>>, Fatal> {
+        if self.held_length == 0
+            && let Some((common, _)) = bytes.split_first_chunk::<COMMON_HEADER_BYTES>()
+        {
+            let shape = self.shape(common)?;
+            let length = shape.header_bytes + shape.header_digest_bytes;
+            if let Some((whole, rest)) = bytes.split_at_checked(length) {
+                *bytes = rest;
+                let frame = self.begin(&shape, whole)?;
+                return Ok(Some(Frame {
+                    whole: Some(&whole[..shape.header_bytes]),
+                    ..frame
+                }));
+            }
+        }
+        self.collect_header(bytes)
+    }
+
+    /// A header that comes in pieces.
+    fn collect_header(&mut self, bytes: &mut &[u8]) -> Result<Option<Frame<'static>>, Fatal> {
         if self.held_length < COMMON_HEADER_BYTES && !self.hold(bytes, COMMON_HEADER_BYTES) {
             return Ok(None);
         }
-        let shape = self.shape()?;
-        if !self.hold(bytes, shape.header_bytes + shape.header_digest_bytes) {
+        let held = self.held;
+        let shape = self.shape(held.first_chunk().expect("longer"))?;
+        let length = shape.header_bytes + shape.header_digest_bytes;
+        if !self.hold(bytes, length) {
             return Ok(None);
         }
-        if shape.header_digest_bytes > 0 {
-            self.check_header_digest(shape.header_bytes)?;
-        }
-        let mut header = Header {
-            kind: shape.kind,
-            flags: self.held[1],
-            data_length: shape.data_length,
-            bytes: [0; HEADER_BYTES_MAX],
-        };
-        header.bytes[..shape.header_bytes].copy_from_slice(&self.held[..shape.header_bytes]);
         self.held_length = 0;
+        let held = self.held;
+        self.begin(&shape, &held[..length]).map(Some)
+    }
+
+    /// A header is complete, its digest behind it if there is one.
+    fn begin(&mut self, shape: &Shape, whole: &[u8]) -> Result<Frame<'static>, Fatal> {
+        if shape.header_digest_bytes > 0 {
+            check_header_digest(whole)?;
+        }
         if shape.data_length > 0 {
             let then = Current {
                 data_left: shape.data_length,
                 digest: (shape.data_digest_bytes > 0).then_some(0),
             };
-            let left = shape.padding_bytes;
-            self.state = State::Padding { left, then };
+            self.state = match shape.padding_bytes {
+                0 => State::Data(then),
+                left => State::Padding { left, then },
+            };
         }
-        Ok(Some(header))
-    }
-
-    fn check_header_digest(&self, header_bytes: usize) -> Result<(), Fatal> {
-        let received = &self.held[header_bytes..header_bytes + DIGEST_BYTES];
-        let received = u32::from_le_bytes(received.try_into().expect("four bytes"));
-        if received == crc32c::crc32c(&self.held[..header_bytes]) {
-            return Ok(());
-        }
-        Err(Fatal {
-            status: FatalErrorStatus::HeaderDigestError,
-            information: received,
-            header: self.held[..header_bytes].to_vec(),
+        Ok(Frame {
+            kind: shape.kind,
+            flags: whole[1],
+            data_length: shape.data_length,
+            whole: None,
         })
     }
 
-    /// What the common header in `held` says of the PDU, if all of it fits together.
-    fn shape(&self) -> Result<Shape, Fatal> {
-        let [code, flags, hlen, pdo] = [self.held[0], self.held[1], self.held[2], self.held[3]];
-        let plen = u32::from_le_bytes(self.held[4..8].try_into().expect("four bytes"));
+    /// What a common header says of the PDU, if all of it fits together.
+    fn shape(&self, common: &[u8; COMMON_HEADER_BYTES]) -> Result<Shape, Fatal> {
+        let [code, flags, hlen, pdo, plen @ ..] = *common;
         let fields = CommonHeader {
             flags,
             hlen,
             pdo,
-            plen,
+            plen: u32::from_le_bytes(plen),
         };
         PduType::from_code(code)
             .filter(|kind| kind.sent_by_host() == (self.end == End::Controller))
@@ -387,7 +482,7 @@ impl FrameReader {
             .map_err(|(status, information)| Fatal {
                 status,
                 information,
-                header: self.held[..self.held_length].to_vec(),
+                header: common.to_vec(),
             })
     }
 
@@ -398,6 +493,20 @@ impl FrameReader {
             _ => TERMINATE_DATA_BYTES_MAX,
         }
     }
+}
+
+/// `whole` is a header with its digest.
+fn check_header_digest(whole: &[u8]) -> Result<(), Fatal> {
+    let (header, received) = whole.split_last_chunk().expect("with its digest");
+    let received = u32::from_le_bytes(*received);
+    if received == crc32c::crc32c(header) {
+        return Ok(());
+    }
+    Err(Fatal {
+        status: FatalErrorStatus::HeaderDigestError,
+        information: received,
+        header: header.to_vec(),
+    })
 }
 
 /// How a PDU is laid out.
@@ -530,18 +639,33 @@ impl FrameWriter {
             true => u8::try_from(data_offset).expect("alignment is at most 128"),
             false => 0,
         };
-        let mut common = [kind as u8, flags | digests, 0, pdo, 0, 0, 0, 0];
-        common[2] = u8::try_from(kind.header_bytes()).expect("short");
-        common[4..].copy_from_slice(&length.to_le_bytes());
-        let mut bytes = SessionBytes::with_capacity(data_offset);
-        bytes.extend_from_slice(&common);
-        bytes.extend_from_slice(specific);
-        if header_digest {
-            let digest = crc32c::crc32c(&bytes);
-            bytes.extend_from_slice(&digest.to_le_bytes());
+        let mut bytes = [0; HEADER_BYTES_MAX];
+        bytes[0] = kind as u8;
+        bytes[1] = flags | digests;
+        bytes[2] = u8::try_from(kind.header_bytes()).expect("short");
+        bytes[3] = pdo;
+        bytes[4..8].copy_from_slice(&length.to_le_bytes());
+        // By length, so that each copy is of a length that the compiler knows.
+        match specific.len() {
+            16 => bytes[8..24].copy_from_slice(specific),
+            64 => bytes[8..72].copy_from_slice(specific),
+            _ => bytes[8..8 + specific.len()].copy_from_slice(specific),
         }
-        bytes.pad_to(data_offset);
-        bytes
+        if !header_digest && data_offset <= SessionBytes::SHORT_MAX {
+            let (short, _) = bytes.split_first_chunk().expect("longer");
+            return SessionBytes::Short {
+                length: data_offset as u8,
+                bytes: *short,
+            };
+        }
+        let mut sent = SessionBytes::with_capacity(data_offset);
+        sent.extend_from_slice(&bytes[..kind.header_bytes()]);
+        if header_digest {
+            let digest = crc32c::crc32c(&sent);
+            sent.extend_from_slice(&digest.to_le_bytes());
+        }
+        sent.pad_to(data_offset);
+        sent
     }
 
     /// What goes behind `data`: its digest, or nothing.

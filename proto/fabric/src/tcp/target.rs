@@ -5,8 +5,8 @@
 //! [`Step`]s; whoever owns it answers with bytes made by the same session.
 
 use super::framing::{
-    Digests, End, FLAG_LAST, FLAG_SUCCESS, Fatal, FatalErrorStatus, FrameLimits, FrameReader, FrameWriter,
-    Header, Part, PduType,
+    Digests, End, FLAG_LAST, FLAG_SUCCESS, Fatal, FatalErrorStatus, Frame, FrameLimits, FrameReader,
+    FrameWriter, PduType, Piece,
 };
 use crate::driver::SessionBytes;
 use nvme::{CompletionQueueEntry, SubmissionQueueEntry};
@@ -60,13 +60,13 @@ pub struct Transfer {
     pub length: u32,
     /// LAST_PDU: nothing follows for this R2T.
     pub last: bool,
-    header: Header,
+    header: [u8; PduType::H2cData.header_bytes()],
 }
 
 impl Transfer {
     /// The connection must be terminated: `field` (an offset in the header) is wrong.
     pub fn fatal(&self, status: FatalErrorStatus, field: u32) -> Fatal {
-        self.header.fatal(status, field)
+        fatal(&self.header, status, field)
     }
     /// Offset of CCCID in the header.
     pub const CCCID: u32 = 8;
@@ -107,48 +107,61 @@ impl Session {
     /// # Errors
     /// The host broke the protocol: send [`Session::terminate`] and close.
     pub fn read<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Step<'a>>, Fatal> {
-        match self.reader.read(bytes)? {
+        match self.reader.advance(bytes)? {
             None => Ok(None),
-            Some(Part::Header(header)) => self.step(&header).map(Some),
-            Some(Part::Data(data)) => Ok(Some(Step::Data(data))),
-            Some(Part::End { intact }) => Ok(Some(Step::DataEnd { intact })),
+            Some(Piece::Header(frame)) => self.step(&frame).map(Some),
+            Some(Piece::Data(data)) => Ok(Some(Step::Data(data))),
+            Some(Piece::End { intact }) => Ok(Some(Step::DataEnd { intact })),
         }
     }
 
-    fn step(&mut self, header: &Header) -> Result<Step<'static>, Fatal> {
-        let initializes = header.kind == PduType::IcReq;
-        if header.kind == PduType::H2cTermReq {
+    /// How many bytes of data come next, before anything else.
+    pub fn data_left(&self) -> u32 {
+        self.reader.data_left()
+    }
+
+    /// The next bytes of data have come, where they belong: at most [`Session::data_left`]. What follows from it comes with
+    /// the next [`Session::read`].
+    pub fn landed(&mut self, data: &[u8]) {
+        self.reader.landed(data);
+    }
+
+    fn step(&mut self, frame: &Frame<'_>) -> Result<Step<'static>, Fatal> {
+        let initializes = frame.kind == PduType::IcReq;
+        if frame.kind == PduType::H2cTermReq {
             return Ok(Step::Terminated);
         }
+        let header = self.reader.bytes_of(frame);
         if initializes == self.initialized {
-            return Err(header.fatal(FatalErrorStatus::PduSequenceError, 0));
+            return Err(fatal(header, FatalErrorStatus::PduSequenceError, 0));
         }
-        match header.kind {
-            PduType::IcReq => self.initialize(header).map(Step::Initialized),
+        match frame.kind {
+            PduType::IcReq => self.initialize(frame).map(Step::Initialized),
             PduType::CapsuleCmd => Ok(Step::Command {
-                entry: SubmissionQueueEntry::parse(&header.bytes()[8..]).expect("the header is long enough"),
-                data_length: header.data_length,
+                entry: SubmissionQueueEntry::parse(&header[8..]).expect("the header is long enough"),
+                data_length: frame.data_length,
             }),
-            PduType::H2cData => transfer(header).map(Step::Transfer),
+            PduType::H2cData => transfer(frame, header).map(Step::Transfer),
             _ => unreachable!("the reader lets pass only what hosts send"),
         }
     }
 
     /// Initialize Connection Request (3.6.2.1), answered by an Initialize Connection Response (3.6.2.2).
-    fn initialize(&mut self, header: &Header) -> Result<SessionBytes, Fatal> {
+    fn initialize(&mut self, frame: &Frame<'_>) -> Result<SessionBytes, Fatal> {
         const PFV: u32 = 8;
         const HPDA: u32 = 10;
-        let bytes = header.bytes();
+        let bytes = self.reader.bytes_of(frame);
         if bytes[8..10] != [0, 0] {
-            return Err(header.fatal(FatalErrorStatus::UnsupportedParameter, PFV));
+            return Err(fatal(bytes, FatalErrorStatus::UnsupportedParameter, PFV));
         }
         if bytes[10] > 31 {
-            return Err(header.fatal(FatalErrorStatus::InvalidPduHeaderField, HPDA));
+            return Err(fatal(bytes, FatalErrorStatus::InvalidPduHeaderField, HPDA));
         }
         let digests = Digests {
             header: bytes[11] & 1 != 0 && self.config.digests.header,
             data: bytes[11] & 2 != 0 && self.config.digests.data,
         };
+        let data_alignment_bytes = (bytes[10] + 1) * 4;
         let mut specific = [0; 120];
         specific[3] = u8::from(digests.header) | u8::from(digests.data) << 1;
         specific[4..8].copy_from_slice(&self.config.h2c_data_bytes_max.to_le_bytes());
@@ -156,7 +169,7 @@ impl Session {
         self.reader.agree_digests(digests);
         self.writer = FrameWriter {
             digests,
-            data_alignment_bytes: (bytes[10] + 1) * 4,
+            data_alignment_bytes,
         };
         self.initialized = true;
         Ok(response)
@@ -183,6 +196,11 @@ impl Session {
             .before_data(PduType::C2hData, flags, &specific, length)
     }
 
+    /// Whether data is followed by its digest.
+    pub fn has_data_digest(&self) -> bool {
+        self.writer.digests.data
+    }
+
     /// What goes behind data: its digest, if one was agreed on.
     pub fn data_digest(&self, data: &[u8]) -> Option<[u8; 4]> {
         self.writer.data_digest(data)
@@ -203,21 +221,30 @@ fn data_fields(cid: u16, tag: u16, offset: u32, length: u32) -> [u8; 16] {
     specific
 }
 
-fn transfer(header: &Header) -> Result<Transfer, Fatal> {
+/// The connection must be terminated because of this header.
+fn fatal(header: &[u8], status: FatalErrorStatus, information: u32) -> Fatal {
+    Fatal {
+        status,
+        information,
+        header: header.to_vec(),
+    }
+}
+
+fn transfer(frame: &Frame<'_>, header: &[u8]) -> Result<Transfer, Fatal> {
     const DATAL: u32 = 16;
-    let bytes = header.bytes();
-    let half = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
-    let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+    let header: [u8; PduType::H2cData.header_bytes()] = header.try_into().expect("its length was checked");
+    let half = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+    let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
     let transfer = Transfer {
         cid: half(8),
         tag: half(10),
         offset: word(12),
         length: word(16),
-        last: header.flags & FLAG_LAST != 0,
-        header: *header,
+        last: frame.flags & FLAG_LAST != 0,
+        header,
     };
-    if transfer.length == 0 || transfer.length != header.data_length {
-        return Err(header.fatal(FatalErrorStatus::InvalidPduHeaderField, DATAL));
+    if transfer.length == 0 || transfer.length != frame.data_length {
+        return Err(transfer.fatal(FatalErrorStatus::InvalidPduHeaderField, DATAL));
     }
     Ok(transfer)
 }

@@ -24,6 +24,7 @@ struct Bench {
     reports: Vec<HostReport>,
     /// The target's name of each connection.
     connections: BTreeMap<ConnectionId, ConnectionId>,
+    accepted: u64,
 }
 
 impl Bench {
@@ -40,6 +41,7 @@ impl Bench {
             disk: vec![0; BLOCKS as usize * BLOCK_SIZE as usize],
             reports: Vec::new(),
             connections: BTreeMap::new(),
+            accepted: 0,
         };
         let subsystem = SubsystemConfig {
             nqn: SUBSYSTEM_NQN.to_owned(),
@@ -106,7 +108,8 @@ impl Bench {
             Output::Connect { connection, address } => {
                 let event = match address == self.address {
                     true => {
-                        let accepted = ConnectionId(connection.0 | ConnectionId::ACCEPTED);
+                        let accepted = ConnectionId(ConnectionId::ACCEPTED | self.accepted);
+                        self.accepted += 1;
                         self.connections.insert(connection, accepted);
                         self.target.accepted(self.now, accepted);
                         Event::Connected { connection }
@@ -140,13 +143,17 @@ impl Bench {
         match output {
             TargetOutput::Send { connection, segment } => {
                 let bytes = taken(segment, &mut self.target_memory);
-                let connection = ConnectionId(connection.0 & !ConnectionId::ACCEPTED);
+                let Some(connection) = self.name_of(connection) else {
+                    return;
+                };
                 let bytes = &bytes;
                 self.node
                     .handle(self.now, Event::Received { connection, bytes }, &mut self.memory);
             }
             TargetOutput::Close { connection, .. } => {
-                let connection = ConnectionId(connection.0 & !ConnectionId::ACCEPTED);
+                let Some(connection) = self.name_of(connection) else {
+                    return;
+                };
                 self.connections.remove(&connection);
                 let reason = CloseReason::Peer;
                 self.node
@@ -159,6 +166,12 @@ impl Bench {
             }
             TargetOutput::PersistReservation { .. } | TargetOutput::HostsChanged { .. } => {}
         }
+    }
+
+    /// The host's name of a connection that is still open.
+    fn name_of(&self, accepted: ConnectionId) -> Option<ConnectionId> {
+        let mut known = self.connections.iter();
+        known.find(|(_, name)| **name == accepted).map(|(name, _)| *name)
     }
 
     fn execute(&mut self, request: Request) {
