@@ -158,6 +158,11 @@ impl Pool {
         self.region.at(start)
     }
 
+    /// All the memory that buffers ever lie in.
+    pub(crate) fn region(&self) -> (*mut u8, usize) {
+        (self.region.at(0), self.region.length)
+    }
+
     fn take_chunk(&mut self, wanted: usize) -> Option<(usize, usize)> {
         if let Some(slab) = self.partial[wanted].first() {
             return Some((wanted, slab));

@@ -2,14 +2,15 @@
 //!
 //! Messages queue without bound and without waiting: whoever sends many must expect them to be taken one per event.
 
-use crate::disk::DiskBackend;
+use crate::disk::{DiskBackend, DiskPace, DiskStatus};
+use crate::disks::Disks;
 use crate::epoll::Waker;
 use crate::reactor::Opened;
 use fabric::driver::ListenerId;
 use std::collections::VecDeque;
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{JoinHandle, ThreadId};
 
 /// What a reactor counts, for status and tests.
@@ -27,6 +28,12 @@ pub struct ReactorStatus {
     pub buffer_bytes_in_use: u64,
     /// Requests to disks that wait or are under way.
     pub disk_requests: u64,
+    /// Every disk, in the order of the configuration.
+    pub disks: Vec<DiskStatus>,
+    /// Bytes of the buffer pool that are registered with io_uring, and so pinned.
+    pub registered_bytes: u64,
+    /// The kernel refused to register more: requests beyond go without, which is a little slower.
+    pub registering_refused: bool,
 }
 
 /// The counters behind [`ReactorStatus`]: written by the reactor's thread, read by anybody.
@@ -37,6 +44,55 @@ pub(crate) struct Counters {
     pub(crate) connections: AtomicU64,
     pub(crate) buffer_bytes_in_use: AtomicU64,
     pub(crate) disk_requests: AtomicU64,
+    disks: OnceLock<Box<[DiskCounters]>>,
+    registered_bytes: AtomicU64,
+    registering_refused: AtomicBool,
+}
+
+/// The numbers behind [`DiskStatus`].
+#[derive(Default)]
+struct DiskCounters {
+    pace: AtomicU8,
+    under_way: AtomicU64,
+    waiting: AtomicU64,
+    typical_nanos: AtomicU64,
+    longest_nanos: AtomicU64,
+    syncs: AtomicU64,
+}
+
+impl DiskCounters {
+    fn store(&self, status: &DiskStatus) {
+        self.pace.store(status.pace as u8, Ordering::Relaxed);
+        self.under_way.store(status.under_way, Ordering::Relaxed);
+        self.waiting.store(status.waiting, Ordering::Relaxed);
+        self.typical_nanos.store(status.typical_nanos, Ordering::Relaxed);
+        self.longest_nanos.store(status.longest_nanos, Ordering::Relaxed);
+        self.syncs.store(status.syncs, Ordering::Relaxed);
+    }
+
+    fn load(&self) -> DiskStatus {
+        DiskStatus {
+            pace: DiskPace::ALL[usize::from(self.pace.load(Ordering::Relaxed))],
+            under_way: self.under_way.load(Ordering::Relaxed),
+            waiting: self.waiting.load(Ordering::Relaxed),
+            typical_nanos: self.typical_nanos.load(Ordering::Relaxed),
+            longest_nanos: self.longest_nanos.load(Ordering::Relaxed),
+            syncs: self.syncs.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Counters {
+    /// Takes over what has changed about the disks.
+    pub(crate) fn publish_disks(&self, disks: &mut Disks) {
+        let counters = self
+            .disks
+            .get_or_init(|| (0..disks.count()).map(|_| DiskCounters::default()).collect());
+        disks.publish(|index, status| counters[index].store(&status));
+        let (bytes, refused) = disks.registered_memory();
+        self.registered_bytes.store(bytes, Ordering::Relaxed);
+        self.registering_refused.store(refused, Ordering::Relaxed);
+    }
 }
 
 /// A connection on its way from one reactor to another.
@@ -157,6 +213,12 @@ impl<C: Send + 'static> Handle<C> {
             connections: counters.connections.load(Ordering::Relaxed),
             buffer_bytes_in_use: counters.buffer_bytes_in_use.load(Ordering::Relaxed),
             disk_requests: counters.disk_requests.load(Ordering::Relaxed),
+            disks: counters
+                .disks
+                .get()
+                .map_or_else(Vec::new, |disks| disks.iter().map(DiskCounters::load).collect()),
+            registered_bytes: counters.registered_bytes.load(Ordering::Relaxed),
+            registering_refused: counters.registering_refused.load(Ordering::Relaxed),
         }
     }
 

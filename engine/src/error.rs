@@ -44,8 +44,8 @@ pub enum OpenDisk {
         /// As given.
         path: String,
     },
-    /// Neither a file nor a block device.
-    #[error("{path} is not a disk: give a file or a block device")]
+    /// Neither a file nor a block device nor an NVMe namespace.
+    #[error("{path} is not a disk: give a file, a block device or an NVMe namespace's character device")]
     NotADisk {
         /// As given.
         path: String,
@@ -65,6 +65,14 @@ pub enum OpenDisk {
         path: String,
         /// What it has.
         block_bytes: u64,
+    },
+    /// An NVMe namespace that is of no use as it is.
+    #[error("NVMe namespace {path} cannot be used: {reason}")]
+    Namespace {
+        /// As given.
+        path: String,
+        /// Why, and what would help.
+        reason: String,
     },
     /// The kernel says no.
     #[error("cannot open disk {path}: {source}")]

@@ -16,12 +16,18 @@
 //! | `socket`, `connection` | listeners, connections |
 //! | `outgoing` | what a connection has to send; gathered sends |
 //! | `address` | the calls on sockets that the standard library does not have |
-//! | [`disk`] | opening disks; which request waits, which is under way |
-//! | `task` | one request to a disk as a row of system calls: short transfers, fallbacks, errors |
+//! | [`disk`] | disks in words: what one is made of, what was opened |
+//! | `opening`, `namespace` | opening them; what an NVMe namespace is like |
+//! | `disks`, `queue` | which request waits, which is under way |
+//! | `commit` | which flushes share a sync |
+//! | `disk_pace` | how fast a disk answers, and whether it is slow |
+//! | `task` | one request to a disk as a row of calls: short transfers, fallbacks, errors |
+//! | `namespace_call`, `passthrough` | commands to an NVMe namespace: within its limits; in the kernel's form |
 //! | `ring`, `threads` | two ways to make those calls: io_uring, or threads where it is refused |
+//! | `fixed_memory` | which memory is registered with the ring |
 //! | `epoll` | what the loop sleeps in |
 //!
-//! What this crate deliberately is not: it knows no protocol and no block layer, and reads no byte that it carries.
+//! What this crate deliberately is not: it knows no fabric's protocol and no block layer, and reads no byte that it carries.
 //! It is the one crate of the workspace that may say `unsafe`.
 
 pub mod buffer;
@@ -32,12 +38,21 @@ pub mod error;
 pub mod reactor;
 
 mod address;
+mod commit;
 mod connection;
 mod core;
+mod disk_pace;
+mod disks;
 mod epoll;
+mod fixed_memory;
 mod memory_disk;
+mod namespace;
+mod namespace_call;
+mod opening;
 mod outgoing;
 mod pace;
+mod passthrough;
+mod queue;
 mod ring;
 mod socket;
 mod task;
@@ -46,6 +61,6 @@ mod turn;
 
 pub use buffer::Pool;
 pub use control::{Handle, ReactorStatus, Stopped};
-pub use disk::{DiskBackend, DiskConfig, DiskKind, DiskSource, OpenedDisk};
+pub use disk::{DiskBackend, DiskConfig, DiskKind, DiskPace, DiskSource, DiskStatus, OpenedDisk};
 pub use error::{OpenDisk, StartReactor};
 pub use reactor::{Opened, ReactorConfig, SPIN_DEFAULT, Seat, WantedBackend, start, start_group};

@@ -19,6 +19,17 @@ fn lent(address: usize) -> Lent {
     Lent(std::ptr::without_provenance_mut(address))
 }
 
+/// What whoever drives a task does with a result: those of a sync end it.
+fn advance(task: &mut Task, call: Call, abilities: &mut Abilities, result: i32) -> Next {
+    match call {
+        Call::Sync => match abilities.synced(result) {
+            Some(result) => Next::Done(result),
+            None => Next::Call(Call::Sync),
+        },
+        _ => task.advance(abilities, result),
+    }
+}
+
 /// Runs a request against results; answers the calls made and how it ended (`None`: it wants more results).
 fn run(
     abilities: &mut Abilities,
@@ -38,7 +49,10 @@ fn run(
             Next::Call(call) => calls.push(call),
         }
         match results.next() {
-            Some(result) => next = task.advance(abilities, *result),
+            Some(result) => {
+                let call = *calls.last().expect("a call was made");
+                next = advance(&mut task, call, abilities, *result);
+            }
             None => return (calls, None),
         }
     }
@@ -95,7 +109,7 @@ fn write_zeroes(length_bytes: u64, deallocate: bool) -> DiskOperation {
 #[test]
 fn a_short_transfer_goes_on_where_it_stopped() {
     let (calls, end) = run(
-        &mut Abilities::assumed(false),
+        &mut Abilities::assumed(Medium::File),
         READ,
         &[4096, -libc::EINTR, 100, 8092],
     );
@@ -110,7 +124,7 @@ fn a_short_transfer_goes_on_where_it_stopped() {
 #[test]
 fn the_end_of_the_disk_is_an_error() {
     for operation in [READ, WRITE_DURABLE] {
-        let (_, end) = run(&mut Abilities::assumed(false), operation, &[4096, 0]);
+        let (_, end) = run(&mut Abilities::assumed(Medium::File), operation, &[4096, 0]);
         assert_eq!(end, Some(Err(DiskError::Gone)));
     }
 }
@@ -129,12 +143,12 @@ fn errors_have_the_seams_words() {
         (libc::ENXIO, DiskError::Gone),
     ];
     for (number, error) in table {
-        let (_, end) = run(&mut Abilities::assumed(false), READ, &[-number]);
+        let (_, end) = run(&mut Abilities::assumed(Medium::File), READ, &[-number]);
         assert_eq!(end, Some(Err(error)), "error number {number}");
     }
     for number in [libc::EIO, libc::ENOSPC] {
         let zero = run(
-            &mut Abilities::assumed(false),
+            &mut Abilities::assumed(Medium::File),
             write_zeroes(4096, false),
             &[-number],
         );
@@ -148,7 +162,7 @@ fn errors_have_the_seams_words() {
 
 #[test]
 fn a_durable_write_is_one_call_or_ends_with_a_sync() {
-    let mut abilities = Abilities::assumed(false);
+    let mut abilities = Abilities::assumed(Medium::File);
     let (calls, end) = run(&mut abilities, WRITE_DURABLE, &[12288]);
     assert_eq!((calls, end), (vec![write(4096, 0, 12288, true)], Some(Ok(()))));
     let (calls, end) = run(&mut abilities, WRITE_DURABLE, &[-libc::EOPNOTSUPP, 12288, 0]);
@@ -161,15 +175,23 @@ fn a_durable_write_is_one_call_or_ends_with_a_sync() {
 
 #[test]
 fn a_flush_is_a_sync() {
-    let (calls, end) = run(&mut Abilities::assumed(false), DiskOperation::Flush, &[0]);
-    assert_eq!((calls, end), (vec![Call::Sync], Some(Ok(()))));
+    let flush = |results: &[i32]| {
+        run(
+            &mut Abilities::assumed(Medium::File),
+            DiskOperation::Flush,
+            results,
+        )
+    };
+    assert_eq!(flush(&[0]), (vec![Call::Sync], Some(Ok(()))));
+    assert_eq!(flush(&[-libc::EINTR, 0]), (vec![Call::Sync; 2], Some(Ok(()))));
+    assert_eq!(flush(&[-libc::ENOSPC]).1, Some(Err(DiskError::NoSpace)));
 }
 
 #[test]
 fn zeroing_goes_by_strides() {
     let length = 2 * STRIDE_BYTES + 4096;
     let (calls, end) = run(
-        &mut Abilities::assumed(false),
+        &mut Abilities::assumed(Medium::File),
         write_zeroes(length, false),
         &[0, 0, 0],
     );
@@ -183,7 +205,7 @@ fn zeroing_goes_by_strides() {
 
 #[test]
 fn zeroing_falls_back_to_what_the_disk_can() {
-    let mut abilities = Abilities::assumed(false);
+    let mut abilities = Abilities::assumed(Medium::File);
     let refused = -libc::EOPNOTSUPP;
     let (calls, end) = run(
         &mut abilities,
@@ -209,7 +231,7 @@ fn zeroing_falls_back_to_what_the_disk_can() {
 
 #[test]
 fn space_that_is_to_be_kept_is_not_punched() {
-    let mut abilities = Abilities::assumed(false);
+    let mut abilities = Abilities::assumed(Medium::File);
     let (calls, _) = run(
         &mut abilities,
         write_zeroes(4096, false),
@@ -224,16 +246,34 @@ fn a_discard_is_advice() {
         offset_bytes: 0,
         length_bytes: 8192,
     };
-    let mut file = Abilities::assumed(false);
+    let mut file = Abilities::assumed(Medium::File);
     let (calls, end) = run(&mut file, discard, &[-libc::EOPNOTSUPP]);
     assert_eq!((calls, end), (vec![allocate(PUNCH, 0, 8192)], Some(Ok(()))));
     assert_eq!(run(&mut file, discard, &[]), (vec![], Some(Ok(()))), "learnt");
-    let mut device = Abilities::assumed(true);
-    let call = Call::BlockDiscard {
+}
+
+#[test]
+fn a_block_device_discards_by_ring_or_by_thread_or_not_at_all() {
+    let discard = DiskOperation::Discard {
+        offset_bytes: 0,
+        length_bytes: 8192,
+    };
+    let call = |by_ring| Call::BlockDiscard {
         offset: 0,
         length: 8192,
+        by_ring,
     };
-    assert_eq!(run(&mut device, discard, &[0]), (vec![call], Some(Ok(()))));
-    assert_eq!(run(&mut device, discard, &[-libc::EOPNOTSUPP]).1, Some(Ok(())));
+    let refused = -libc::EOPNOTSUPP;
+    let mut device = Abilities::assumed(Medium::BlockDevice);
+    assert_eq!(run(&mut device, discard, &[0]), (vec![call(true)], Some(Ok(()))));
+    let (calls, end) = run(&mut device, discard, &[refused, 0]);
+    assert_eq!((calls, end), (vec![call(true), call(false)], Some(Ok(()))));
+    assert_eq!(run(&mut device, discard, &[0]).0, [call(false)], "learnt");
+    assert_eq!(run(&mut device, discard, &[refused]).1, Some(Ok(())));
     assert_eq!(run(&mut device, discard, &[]), (vec![], Some(Ok(()))), "learnt");
+    let mut device = Abilities::assumed(Medium::BlockDevice);
+    assert_eq!(
+        run(&mut device, discard, &[-libc::EIO]).1,
+        Some(Err(DiskError::Media))
+    );
 }

@@ -1,15 +1,20 @@
-//! Disk calls made by threads: where io_uring is refused, and for the one call it does not have (`BLKDISCARD`).
+//! Disk calls made by threads: where io_uring is refused, and for calls that it does not have.
 //!
-//! Slower by two switches of context per call. Threads are started with the first call and sleep when there is none.
+//! Slower by two switches of context per call. Every disk has threads of its own, so that one which does not answer holds up
+//! nobody else's calls. They are started with the first call and sleep when there is none.
 
 use crate::control::AbortOnPanic;
 use crate::epoll::Waker;
+use crate::passthrough::PassthroughCommand;
 use crate::task::Call;
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
+
+/// Threads that make the calls of one disk.
+const THREADS_MAX: usize = 8;
 
 #[derive(Default)]
 struct Queue {
@@ -18,69 +23,89 @@ struct Queue {
     closing: bool,
 }
 
-struct Shared {
-    queue: Mutex<Queue>,
-    arrived: Condvar,
+/// Results that have come, of all disks.
+struct Results {
     done: Mutex<Vec<(u64, i32)>>,
     waker: Arc<Waker>,
 }
 
-/// Threads that make calls; at most so many.
-pub(crate) struct Threads {
-    name: String,
+#[derive(Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+}
+
+/// The calls of one disk.
+#[derive(Default)]
+struct Lane {
     shared: Arc<Shared>,
     running: Vec<JoinHandle<()>>,
-    most: usize,
+}
+
+/// Threads that make calls.
+pub(crate) struct Threads {
+    name: String,
+    lanes: Vec<Lane>,
+    results: Arc<Results>,
+    /// Calls whose results have not been taken.
+    outstanding: usize,
 }
 
 impl Threads {
-    pub(crate) fn new(name: &str, waker: Arc<Waker>, most: usize) -> Threads {
+    pub(crate) fn new(name: &str, waker: Arc<Waker>, disks: usize) -> Threads {
         Threads {
             name: name.to_owned(),
-            shared: Arc::new(Shared {
-                queue: Mutex::new(Queue::default()),
-                arrived: Condvar::new(),
-                done: Mutex::new(Vec::new()),
+            lanes: (0..disks).map(|_| Lane::default()).collect(),
+            results: Arc::new(Results {
+                done: Mutex::default(),
                 waker,
             }),
-            running: Vec::new(),
-            most,
+            outstanding: 0,
         }
     }
 
-    /// Queues a call; its result comes back under `token`.
-    pub(crate) fn push(&mut self, token: u64, descriptor: RawFd, call: Call) {
-        let mut queue = self.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Queues a call of a disk; its result comes back under `token`.
+    pub(crate) fn push(&mut self, disk: usize, token: u64, descriptor: RawFd, call: Call) {
+        self.outstanding += 1;
+        let lane = &mut self.lanes[disk];
+        let mut queue = lane.shared.queue.lock().unwrap_or_else(PoisonError::into_inner);
         queue.calls.push_back((token, descriptor, call));
         let short = queue.calls.len() > queue.idle;
         drop(queue);
-        self.shared.arrived.notify_one();
-        if short && self.running.len() < self.most {
-            self.start_one();
-        }
-    }
-
-    fn start_one(&mut self) {
-        let shared = Arc::clone(&self.shared);
-        let name = format!("{}-disk{}", self.name, self.running.len());
-        match std::thread::Builder::new()
-            .name(name)
-            .spawn(move || work(&shared))
-        {
-            Ok(thread) => self.running.push(thread),
-            // Fewer threads are slower, none is a reactor that cannot work at all.
-            Err(error) if !self.running.is_empty() => tracing::warn!(%error, "no further disk thread"),
-            Err(error) => panic!("not one thread for disks can be started: {error}"),
+        lane.shared.arrived.notify_one();
+        if short && lane.running.len() < THREADS_MAX {
+            let name = format!("{}-disk{disk}.{}", self.name, lane.running.len());
+            lane.start_one(name, &self.results);
         }
     }
 
     /// Results that have come since the last time.
-    pub(crate) fn take_done(&self, into: &mut Vec<(u64, i32)>) {
-        into.append(&mut self.shared.done.lock().unwrap_or_else(PoisonError::into_inner));
+    pub(crate) fn take_done(&mut self, into: &mut Vec<(u64, i32)>) {
+        if self.outstanding == 0 {
+            return;
+        }
+        let before = into.len();
+        into.append(&mut self.results.done.lock().unwrap_or_else(PoisonError::into_inner));
+        self.outstanding -= into.len() - before;
     }
 }
 
-impl Drop for Threads {
+impl Lane {
+    fn start_one(&mut self, name: String, results: &Arc<Results>) {
+        let (shared, results) = (Arc::clone(&self.shared), Arc::clone(results));
+        match std::thread::Builder::new()
+            .name(name)
+            .spawn(move || work(&shared, &results))
+        {
+            Ok(thread) => self.running.push(thread),
+            // Fewer threads are slower, none is a reactor that cannot work at all.
+            Err(error) if !self.running.is_empty() => tracing::warn!(%error, "no further disk thread"),
+            Err(error) => panic!("not one thread for a disk can be started: {error}"),
+        }
+    }
+}
+
+impl Drop for Lane {
     fn drop(&mut self) {
         self.shared
             .queue
@@ -96,16 +121,16 @@ impl Drop for Threads {
     }
 }
 
-fn work(shared: &Shared) {
+fn work(shared: &Shared, results: &Results) {
     let _guard = AbortOnPanic;
     while let Some((token, descriptor, call)) = next(shared) {
         let result = make(descriptor, call);
-        shared
+        results
             .done
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push((token, result));
-        shared.waker.wake();
+        results.waker.wake();
     }
 }
 
@@ -124,7 +149,7 @@ fn next(shared: &Shared) -> Option<(u64, RawFd, Call)> {
     }
 }
 
-/// Makes the call; bytes or zero, or the negative error number: as io_uring answers.
+/// Makes the call. Answers as io_uring does: bytes or zero, or the negative error number.
 fn make(descriptor: RawFd, call: Call) -> i32 {
     let vector = |address: *mut u8, length: u32| libc::iovec {
         iov_base: address.cast(),
@@ -155,7 +180,8 @@ fn make(descriptor: RawFd, call: Call) -> i32 {
                 libc::fallocate(descriptor, mode, offset as libc::off_t, length as libc::off_t)
             })
         }
-        Call::BlockDiscard { offset, length } => {
+        Call::Command(command) => return PassthroughCommand::new(&command).wait(descriptor),
+        Call::BlockDiscard { offset, length, .. } => {
             const BLKDISCARD: libc::Ioctl = 0x1277;
             let range = [offset, length];
             // SAFETY: the call reads two 64-bit numbers at the address.

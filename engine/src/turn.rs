@@ -14,7 +14,7 @@
 use crate::buffer::Pool;
 use crate::clock;
 use crate::control::{AbortOnPanic, HandedOver, Shared};
-use crate::disk::Disks;
+use crate::disks::Disks;
 use crate::epoll::{Epoll, Interest, Ready, Waker};
 use crate::error::StartReactor;
 use crate::pace::{Pace, Wait};
@@ -111,7 +111,7 @@ impl World {
         let mut sockets = Sockets::new(config.unsent_limit_bytes);
         let bind = |address: &SocketAddr| sockets.listen(*address, config.reuse_port, &epoll);
         let listeners = config.listeners.iter().map(bind).collect::<Result<_, _>>()?;
-        let disks = Disks::open(&config.name, &config.disks, config.disk_backend, waker)?;
+        let mut disks = Disks::open(&config.name, &config.disks, config.disk_backend, waker)?;
         if let Some(ring) = disks.disks.ring_signal() {
             epoll.add_edge(ring, TOKEN_RING).map_err(failed)?;
         }
@@ -119,6 +119,7 @@ impl World {
             bytes: config.memory_bytes,
             source,
         })?;
+        disks.disks.lend_memory(&pool);
         let opened = Opened {
             listeners,
             disks: disks.opened,
@@ -237,7 +238,11 @@ impl<M: Machine> Reactor<M> {
     }
 
     fn sleep_until(&self) -> Option<Time> {
-        let timeouts = [self.machine.next_timeout(), self.world.sockets.next_deadline()];
+        let timeouts = [
+            self.machine.next_timeout(),
+            self.world.sockets.next_deadline(),
+            self.world.disks.next_look(),
+        ];
         timeouts.into_iter().flatten().min()
     }
 
@@ -480,6 +485,7 @@ impl<M: Machine> Reactor<M> {
         counters
             .disk_requests
             .store(world.disks.requests(), Ordering::Relaxed);
+        counters.publish_disks(&mut world.disks);
     }
 
     /// The end: what the kernel still writes to must be waited for, everything else is dropped.

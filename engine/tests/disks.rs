@@ -181,6 +181,77 @@ fn answers(stage: &Stage, count: u64) -> BTreeMap<u64, Vec<u8>> {
     all
 }
 
+/// Mutants: a sync per flush; a flush that is told before, or never.
+#[test]
+fn flushes_that_wait_together_share_a_sync() {
+    for backend in BACKENDS {
+        let file = file(MIB);
+        let stage = Stage::start(config(vec![DiskConfig::path(file.path())], backend));
+        let flushes = |first: u64| (first..first + 50).map(|request| Command::Disk(0, request, Ask::Flush));
+        stage.command(Command::Many(flushes(0).collect()));
+        answers(&stage, 50);
+        stage.eventually("one for fifty", |status| status.disks[0].syncs == 1);
+        flushes(100).for_each(|flush| stage.command(flush));
+        let last = answers(&stage, 50);
+        assert!(last.keys().copied().eq(100..150));
+        stage.eventually("one more at least", |status| {
+            (2..=51).contains(&status.disks[0].syncs)
+        });
+        stage.nothing_told();
+    }
+}
+
+/// Through the page cache a durable write is a write and a sync that it shares.
+#[test]
+fn durable_writes_through_the_page_cache_share_a_sync() {
+    for backend in BACKENDS {
+        let file = file(MIB);
+        let disk = DiskConfig {
+            direct: false,
+            ..DiskConfig::path(file.path())
+        };
+        let stage = Stage::start(config(vec![disk], backend));
+        let durable = |request: u64| Ask::Write {
+            offset: request * 8192,
+            bytes: pattern(request, 8192),
+            durable: true,
+        };
+        let writes = (0..50).map(|request| Command::Disk(0, request, durable(request)));
+        stage.command(Command::Many(writes.collect()));
+        answers(&stage, 50);
+        stage.eventually("at least one, at most one each", |status| {
+            (1..=50).contains(&status.disks[0].syncs) && status.disks[0].under_way == 0
+        });
+        let read = Ask::Read {
+            offset: 49 * 8192,
+            length: 8192,
+        };
+        assert!(stage.disk(0, 100, read).unwrap() == pattern(49, 8192));
+    }
+}
+
+#[test]
+fn memory_that_io_uring_uses_is_registered_and_no_more() {
+    let file = file(8 * MIB);
+    let stage = Stage::start(config(vec![DiskConfig::path(file.path())], WantedBackend::Auto));
+    if stage.handle.opened().backend != DiskBackend::IoUring {
+        return;
+    }
+    for request in 0..20 {
+        stage.disk(0, request, write(0, pattern(request, 4096))).unwrap();
+    }
+    // Small ones come out of one slab, one that takes several slabs goes without; or the kernel refuses to pin memory.
+    stage.disk(0, 30, write(0, pattern(3, 3 << 20))).unwrap();
+    stage.eventually("one piece", |status| {
+        status.registered_bytes == MIB || status.registered_bytes == 0 && status.registering_refused
+    });
+    let all = Ask::Read {
+        offset: 0,
+        length: 3 << 20,
+    };
+    assert!(stage.disk(0, 40, all).unwrap() == pattern(3, 3 << 20));
+}
+
 #[test]
 fn disks_are_described() {
     let regular = file(3 * MIB + 100);

@@ -313,7 +313,7 @@ fn idle_means_not_one_turn() {
         b"y",
         "and wakes when there is something"
     );
-    assert!(stage.handle.status().turns > turns);
+    stage.eventually("which is a turn", |status| status.turns > turns);
 }
 
 #[test]
