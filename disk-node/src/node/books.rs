@@ -6,6 +6,7 @@
 //! Invariants: an extent belongs to at most one leg, and is free again only when the table without its last leg is
 //! durable; a table is written only to the slot that does not hold the newest durable one.
 
+use super::exports::ExportIndex;
 use crate::format::{ExtentTable, LegRecord, Recovered, Run, SLOT_OFFSETS, Slots, Superblock};
 use cluster::LegId;
 use fabric::target::ReservationState;
@@ -41,12 +42,12 @@ pub(crate) enum Phase {
 pub(crate) struct Leg {
     pub(crate) record: LegRecord,
     pub(crate) phase: Phase,
-    /// Requests of hosts that are under way.
-    pub(crate) in_flight: u64,
     /// A request of our own is under way.
     pub(crate) busy: bool,
     /// To whom it is exported, if it is.
     pub(crate) exported: Option<BTreeSet<String>>,
+    /// Its export; outlives `exported` while requests are in flight there.
+    pub(crate) export: Option<ExportIndex>,
 }
 
 /// Why a leg was not carved.
@@ -86,9 +87,9 @@ impl Leg {
         Leg {
             record,
             phase,
-            in_flight: 0,
             busy: false,
             exported: None,
+            export: None,
         }
     }
 
@@ -231,12 +232,15 @@ impl Books {
         None
     }
 
-    /// Keeps a namespace's reservations; [`Books::commit_ended`] tells when they are durable.
-    pub(crate) fn persist(&mut self, name: LegId, state: ReservationState) {
+    /// Keeps an exported namespace's reservations; [`Books::commit_ended`] tells when they are durable.
+    pub(crate) fn persist(&mut self, nsid: u32, state: ReservationState) {
         let change = self.change();
-        let leg = self.legs.get_mut(&name).expect("an exported leg has books");
+        let mut legs = self.legs.values_mut();
+        let leg = legs
+            .find(|leg| leg.record.nsid == nsid)
+            .expect("an exported leg has books");
         leg.record.reservation = state;
-        self.persisting.push((change, leg.record.nsid));
+        self.persisting.push((change, nsid));
     }
 
     /// The next table to write, if one should be written and none is being written.

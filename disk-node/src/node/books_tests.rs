@@ -74,7 +74,7 @@ fn what_changes_during_a_write_goes_with_the_next() {
     books.carve(name(1), 1, 1).unwrap();
     let first = books.begin_commit().unwrap();
     assert!(books.begin_commit().is_none(), "one at a time");
-    books.persist(name(1), ReservationState::default());
+    books.persist(1, ReservationState::default());
     assert!(books.commit_ended(Ok(())).is_empty(), "it was not in that table");
     let second = books.begin_commit().unwrap();
     assert_ne!(first.offset_bytes, second.offset_bytes);
@@ -101,7 +101,7 @@ fn a_write_that_fails_closes_the_books() {
     let mut books = books();
     books.carve(name(1), 1, 1).unwrap();
     books.begin_commit().unwrap();
-    books.persist(name(1), ReservationState::default());
+    books.persist(1, ReservationState::default());
     assert_eq!(
         books.commit_ended(Err("media error".to_owned())),
         [1],

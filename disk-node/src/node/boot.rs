@@ -2,6 +2,7 @@
 //! others go on.
 
 use super::books::Books;
+use super::exports::Exports;
 use super::{Boot, Disk, DiskState, GivenDisk, Node, Purpose};
 use crate::format::{
     self, BadSuperblock, SLOT_BYTES, SLOT_OFFSETS, SUPERBLOCK_BYTES, SUPERBLOCK_OFFSETS, Superblock,
@@ -9,7 +10,6 @@ use crate::format::{
 use block::{BufferSlice, Duration, Memory, Time};
 use cluster::{DiskId, DiskNodeId};
 use fabric::driver::{DiskError, DiskOperation};
-use std::collections::BTreeMap;
 
 /// How long subsystems wait for disks that do not answer (they could be copies of those that do). Hosts that connect earlier are
 /// asked to try again, later ones are told that the disk has no subsystem here.
@@ -37,7 +37,7 @@ pub(super) fn begin(given: GivenDisk) -> Disk {
         given,
         state,
         open: false,
-        exports: BTreeMap::new(),
+        exports: Exports::default(),
     }
 }
 

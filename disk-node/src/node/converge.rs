@@ -3,7 +3,8 @@
 //! Every step is asked for again whenever something has changed; none waits inside.
 
 use super::books::{CarveRefusal, Leg, Phase};
-use super::{Boot, DiskState, Node, Purpose, subsystem_of};
+use super::transfer::Rows;
+use super::{Boot, Disk, DiskState, Node, Purpose, subsystem_of};
 use crate::format::{DATA_OFFSET, Run};
 use block::{Blocks, BufferSlice, Duration, Memory, Time};
 use cluster::LegId;
@@ -110,33 +111,38 @@ impl Node {
     ) {
         let Some(books) = self.books(disk) else { return };
         let mut hidden = Vec::new();
-        for (name, leg) in books
+        let unwanted = books
             .legs
             .iter_mut()
-            .filter(|(name, _)| !wanted.contains_key(name))
-        {
+            .filter(|(name, _)| !wanted.contains_key(name));
+        for (_, leg) in unwanted {
             if matches!(leg.phase, Phase::Leaving | Phase::Dropped(_)) {
                 continue;
             }
             leg.phase = Phase::Leaving;
             if leg.exported.take().is_some() {
-                hidden.push((*name, leg.record.nsid));
+                hidden.push(leg.record.nsid);
             }
         }
-        for (name, nsid) in hidden {
+        for nsid in hidden {
             self.target
                 .remove_namespace(now, subsystem_of(disk), nsid, memory);
             // What the target has handed out before must still find its leg.
             self.pump(now, memory);
-            let exported = self.disks[disk].exports.remove(&nsid);
-            assert_eq!(exported, Some(name), "exported once");
+            self.disks[disk].exports.hide(nsid);
         }
         self.drop_idle(disk);
     }
 
     fn drop_idle(&mut self, disk: usize) {
-        let books = self.books(disk).expect("swept only if read");
-        let idle = |leg: &Leg| leg.phase == Phase::Leaving && leg.in_flight == 0 && !leg.busy;
+        let Disk { state, exports, .. } = &mut self.disks[disk];
+        let DiskState::Ready(books) = state else {
+            unreachable!("swept only if read")
+        };
+        let mut idle = |leg: &Leg| {
+            let unused = leg.export.is_none_or(|export| exports.at(export).in_flight == 0);
+            leg.phase == Phase::Leaving && unused && !leg.busy
+        };
         let names: Vec<LegId> = books
             .legs
             .iter()
@@ -145,7 +151,11 @@ impl Node {
             .collect();
         for name in names {
             let change = books.change();
-            books.legs.get_mut(&name).expect("named above").phase = Phase::Dropped(change);
+            let leg = books.legs.get_mut(&name).expect("named above");
+            leg.phase = Phase::Dropped(change);
+            if let Some(export) = leg.export.take() {
+                exports.forget(export);
+            }
         }
     }
 
@@ -306,11 +316,10 @@ impl Node {
         state: ReservationState,
         memory: &mut dyn Memory,
     ) {
-        let export = self.disks[disk].exports.get(&nsid).copied();
-        let books = self.books(disk).filter(|books| books.fault.is_none());
-        match (books, export) {
-            (Some(books), Some(leg)) => {
-                books.persist(leg, state);
+        let exported = self.disks[disk].exports.find(nsid).is_some();
+        match self.books(disk) {
+            Some(books) if exported && books.fault.is_none() => {
+                books.persist(nsid, state);
                 self.unsettled = true;
             }
             _ => self
@@ -344,7 +353,8 @@ impl Node {
 
     fn export(&mut self, now: Time, wanted: &LegConfig, memory: &mut dyn Memory) {
         let Some(disk) = self.disk_of(wanted) else { return };
-        let Some(books) = self.books(disk) else { return };
+        let Disk { state, exports, .. } = &mut self.disks[disk];
+        let DiskState::Ready(books) = state else { return };
         let extent_bytes = books.superblock.extent_bytes;
         let faulty = books.fault.is_some();
         let Some(leg) = books.legs.get_mut(&wanted.leg) else {
@@ -358,6 +368,9 @@ impl Node {
             return;
         }
         leg.exported = Some(hosts.clone());
+        if leg.export.is_none() {
+            leg.export = Some(exports.show(wanted.nsid, Rows::new(&leg.record, extent_bytes)));
+        }
         let namespace = NamespaceConfig {
             uuid: *wanted.leg.0.as_bytes(),
             size_blocks: Blocks(wanted.extents * extent_bytes / u64::from(block::BLOCK_SIZE)),
@@ -368,7 +381,6 @@ impl Node {
             epoch_keys: true,
             state: leg.record.reservation.clone(),
         };
-        self.disks[disk].exports.insert(wanted.nsid, wanted.leg);
         let key = subsystem_of(disk);
         self.target
             .upsert_namespace(now, key, wanted.nsid, namespace, Some(reservations), memory);

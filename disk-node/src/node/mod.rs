@@ -5,6 +5,7 @@
 //! | `books` | one disk's extent table, and how far it is durable |
 //! | `boot` | superblocks and tables, read once at the start |
 //! | `converge` | carve, zero, record, export, sweep |
+//! | `exports` | what a host's request needs of a leg |
 //! | `transfer` | a leg's blocks as bytes of its disk |
 //! | [`fabric::target`] | NVMe over Fabrics |
 //!
@@ -18,6 +19,7 @@
 mod books;
 mod boot;
 mod converge;
+mod exports;
 mod status;
 mod transfer;
 
@@ -28,6 +30,7 @@ use boot::Reading;
 use cluster::node_config::DiskNodeConfig;
 use cluster::status::DiskNodeStatus;
 use cluster::{DiskId, DiskNodeId, Incarnation, LegId};
+use exports::Exports;
 use fabric::driver::{self, ConnectionId, DiskError, DiskOperation, DiskRequestId, Event, Machine, Output};
 use fabric::target::{IoId, SubsystemKey, Target, TargetConfig, TargetOutput};
 use std::collections::{BTreeMap, VecDeque};
@@ -40,6 +43,17 @@ fn subsystem_of(disk: usize) -> SubsystemKey {
 
 fn disk_of(subsystem: SubsystemKey) -> usize {
     subsystem.0 as usize
+}
+
+/// In the names of requests to disks that are no host's.
+const OWN_REQUEST: u64 = 1 << 63;
+
+fn to_disk(request: DiskRequestId, disk: usize, operation: DiskOperation) -> Output<NodeReport> {
+    Output::Disk {
+        request,
+        disk: driver::DiskId(disk as u32),
+        operation,
+    }
 }
 
 /// A disk as the node is given it, in the driver's order.
@@ -113,8 +127,6 @@ enum Purpose {
     Zero { disk: usize, leg: LegId, extents: u64 },
     /// Flushing what was zeroed.
     ZeroFlush { disk: usize, leg: LegId },
-    /// Part of a host's request.
-    Transfer(IoId),
 }
 
 /// How far a disk is.
@@ -131,8 +143,8 @@ struct Disk {
     state: DiskState,
     /// Its subsystem is there.
     open: bool,
-    /// Its exported namespaces.
-    exports: BTreeMap<u32, LegId>,
+    /// Its exported legs.
+    exports: Exports,
 }
 
 /// How far the node is with its start.
@@ -155,6 +167,7 @@ pub struct Node {
     wanted: Option<DiskNodeConfig>,
     boot: Boot,
     outputs: VecDeque<Output<NodeReport>>,
+    /// What we asked of disks for ourselves; hosts' requests are `transfers`.
     requests: BTreeMap<DiskRequestId, Purpose>,
     last_request: u64,
     transfers: Transfers,
@@ -194,13 +207,9 @@ impl Node {
 
     fn ask(&mut self, disk: usize, operation: DiskOperation, purpose: Purpose) {
         self.last_request += 1;
-        let request = DiskRequestId(self.last_request);
+        let request = DiskRequestId(OWN_REQUEST | self.last_request);
         self.requests.insert(request, purpose);
-        self.outputs.push_back(Output::Disk {
-            request,
-            disk: driver::DiskId(disk as u32),
-            operation,
-        });
+        self.outputs.push_back(to_disk(request, disk, operation));
     }
 
     fn disk_completed(
@@ -210,8 +219,10 @@ impl Node {
         result: Result<(), DiskError>,
         memory: &mut dyn Memory,
     ) {
+        if request.0 & OWN_REQUEST == 0 {
+            return self.part_ended(now, request, result, memory);
+        }
         match self.requests.remove(&request).expect("a request of ours") {
-            Purpose::Transfer(io) => return self.part_ended(now, io, result, memory),
             Purpose::Superblock { disk, copy, buffer } => {
                 self.superblock_read(disk, copy, buffer, result, memory)
             }
@@ -235,44 +246,59 @@ impl Node {
         request: &block::Request,
         memory: &mut dyn Memory,
     ) {
-        let Some(leg) = self.disks[disk].exports.get(&nsid).copied() else {
+        let exports = &mut self.disks[disk].exports;
+        let Some(index) = exports.find(nsid) else {
             return self.target.complete(now, io, block::Status::Unavailable, memory);
         };
-        let books = self.books(disk).expect("what is exported has books");
-        let extent_bytes = books.superblock.extent_bytes;
-        let entry = books.legs.get_mut(&leg).expect("what is exported has books");
-        match transfer::operations(&entry.record, extent_bytes, request) {
+        let export = exports.at(index);
+        match transfer::operations(&export.rows, request) {
             Ok(operations) => {
-                entry.in_flight += 1;
-                self.transfers.begin(io, disk, leg, operations.len(), request);
+                let transfer = self.transfers.begin(io, disk, index, request);
                 for operation in operations {
-                    self.ask(disk, operation, Purpose::Transfer(io));
+                    let part = self.transfers.next_part(transfer);
+                    self.outputs.push_back(to_disk(part, disk, operation));
                 }
+                export.in_flight += 1;
             }
             Err(status) => self.target.complete(now, io, status, memory),
         }
     }
 
-    fn part_ended(&mut self, now: Time, io: IoId, result: Result<(), DiskError>, memory: &mut dyn Memory) {
-        match self.transfers.part_ended(io, result) {
+    fn part_ended(
+        &mut self,
+        now: Time,
+        part: DiskRequestId,
+        result: Result<(), DiskError>,
+        memory: &mut dyn Memory,
+    ) {
+        match self.transfers.part_ended(part, result) {
             Then::Wait => {}
-            Then::Flush(disk) => self.ask(disk, DiskOperation::Flush, Purpose::Transfer(io)),
-            Then::Answer { disk, leg, status } => {
-                let books = self.books(disk).expect("what was asked has books");
-                if result == Err(DiskError::Gone) && books.fault.is_none() {
-                    books.fault =
-                        Some("the disk is gone: attach it again and restart the disk node".to_owned());
-                    self.unsettled = true;
+            Then::Flush { disk, transfer } => {
+                let part = self.transfers.next_part(transfer);
+                self.outputs.push_back(to_disk(part, disk, DiskOperation::Flush));
+            }
+            Then::Answer {
+                io,
+                disk,
+                export,
+                status,
+            } => {
+                if result == Err(DiskError::Gone) {
+                    self.disk_gone(disk);
                 }
-                let books = self.books(disk).expect("what was asked has books");
-                let entry = books
-                    .legs
-                    .get_mut(&leg)
-                    .expect("a leg stays while requests are in flight");
-                entry.in_flight -= 1;
-                self.unsettled |= entry.phase == books::Phase::Leaving;
+                let export = self.disks[disk].exports.at(export);
+                export.in_flight -= 1;
+                self.unsettled |= export.hidden;
                 self.target.complete(now, io, status, memory);
             }
+        }
+    }
+
+    fn disk_gone(&mut self, disk: usize) {
+        let books = self.books(disk).expect("what was asked has books");
+        if books.fault.is_none() {
+            books.fault = Some("the disk is gone: attach it again and restart the disk node".to_owned());
+            self.unsettled = true;
         }
     }
 

@@ -672,6 +672,7 @@ fn every_disk_is_a_subsystem_of_its_own() {
         assert_eq!(there, vec![disk as u8 + 1; 4096]);
     }
     // A fence on one is none on the other, and a disk that hangs keeps nobody from the other.
+    world.fence(ways[1], 1, 9).unwrap();
     world.fence(ways[0], 1, 5).unwrap();
     world.stuck = vec![0];
     world.submit(ways[0], 1, |memory| read(memory, 0, 1)).unwrap();
