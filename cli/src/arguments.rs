@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::bench::arguments::BenchVerb;
 use crate::size;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
@@ -59,6 +60,9 @@ pub(crate) enum Command {
     /// Prepare disks for disk nodes
     #[command(subcommand)]
     Disk(DiskVerb),
+    /// Put load on a namespace, or be what load is put on
+    #[command(subcommand)]
+    Bench(BenchVerb),
     /// Print a completion script for a shell
     Completions {
         #[arg(value_enum)]

@@ -1,6 +1,7 @@
-//! `trestle`: client verbs, every daemon, and the demo.
+//! `trestle`: client verbs, every daemon, the demo, and measuring.
 
 mod arguments;
+mod bench;
 mod client;
 mod daemon;
 mod demo;
@@ -38,6 +39,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::ControllerNode(options) => daemon::controller_node(options),
         Command::Disk(verb) => daemon::disk(verb),
         Command::Demo(options) => demo::run(options),
+        Command::Bench(verb) => bench::run(verb, arguments.client.output),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

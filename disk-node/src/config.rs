@@ -18,6 +18,11 @@ pub enum DiskOption {
         /// Whole blocks of 4096 bytes.
         size_bytes: u64,
     },
+    /// Nothing: answers at once and keeps nothing, for measuring everything else (`null:SIZE`).
+    Null {
+        /// Whole blocks of 4096 bytes.
+        size_bytes: u64,
+    },
 }
 
 /// The text names no disk.
@@ -62,7 +67,8 @@ impl FromStr for DiskOption {
     type Err = ParseDiskOption;
 
     fn from_str(text: &str) -> Result<DiskOption, ParseDiskOption> {
-        let Some(size) = text.strip_prefix("memory:") else {
+        let null = text.strip_prefix("null:");
+        let Some(size) = null.or(text.strip_prefix("memory:")) else {
             return match text {
                 "" => Err(ParseDiskOption::Empty),
                 path => Ok(DiskOption::Path(PathBuf::from(path))),
@@ -78,7 +84,10 @@ impl FromStr for DiskOption {
                 needed_bytes,
             });
         }
-        Ok(DiskOption::Memory { size_bytes })
+        Ok(match null {
+            Some(_) => DiskOption::Null { size_bytes },
+            None => DiskOption::Memory { size_bytes },
+        })
     }
 }
 
@@ -137,13 +146,14 @@ mod tests {
                 needed_bytes: 8 << 20,
             })
         };
-        let table: [(&str, Result<DiskOption, ParseDiskOption>); 15] = [
+        let table: [(&str, Result<DiskOption, ParseDiskOption>); 16] = [
             ("/dev/nvme0n1", Ok(DiskOption::Path("/dev/nvme0n1".into()))),
             ("disks/one two", Ok(DiskOption::Path("disks/one two".into()))),
             ("", Err(ParseDiskOption::Empty)),
             ("memory:8388608", memory(8 << 20)),
             ("memory:64MiB", memory(64 << 20)),
             ("memory:1 GiB", memory(1 << 30)),
+            ("null:1GiB", Ok(DiskOption::Null { size_bytes: 1 << 30 })),
             ("memory:2T", memory(2 << 40)),
             ("memory:", bad("")),
             ("memory:-1", bad("-1")),

@@ -129,6 +129,7 @@ fn disk_config(disk: &DiskOption) -> DiskConfig {
     let config = match disk {
         DiskOption::Path(path) => DiskConfig::path(path),
         DiskOption::Memory { size_bytes } => DiskConfig::memory(*size_bytes),
+        DiskOption::Null { size_bytes } => DiskConfig::null(*size_bytes),
     };
     DiskConfig {
         required: false,
@@ -146,7 +147,7 @@ fn node_options(options: &DiskNodeOptions, opened: &Opened) -> NodeOptions {
             Ok(opened) => given(options, wanted, opened),
             Err(error) => GivenDisk {
                 path: engine::disk::name(&disk_config(wanted).source),
-                volatile: matches!(disk_config(wanted).source, DiskSource::Memory { .. }),
+                volatile: !matches!(disk_config(wanted).source, DiskSource::Path(_)),
                 size_bytes: 0,
                 born: None,
                 fault: Some(error.to_string()),
@@ -163,7 +164,7 @@ fn node_options(options: &DiskNodeOptions, opened: &Opened) -> NodeOptions {
 fn given(options: &DiskNodeOptions, wanted: &DiskOption, opened: &OpenedDisk) -> GivenDisk {
     let born = match wanted {
         DiskOption::Path(_) => None,
-        DiskOption::Memory { .. } => Some(newborn(options, opened.size_bytes)),
+        DiskOption::Memory { .. } | DiskOption::Null { .. } => Some(newborn(options, opened.size_bytes)),
     };
     GivenDisk {
         path: opened.path.clone(),

@@ -21,6 +21,12 @@ pub enum DiskSource {
         /// A multiple of 4096.
         size_bytes: u64,
     },
+    /// For measuring what everything but a disk costs: answers at once and keeps nothing. What is read from it is
+    /// whatever the buffer held.
+    Null {
+        /// A multiple of 4096.
+        size_bytes: u64,
+    },
 }
 
 /// A disk to open.
@@ -52,6 +58,14 @@ impl DiskConfig {
         }
     }
 
+    /// A disk that keeps nothing.
+    pub fn null(size_bytes: u64) -> DiskConfig {
+        DiskConfig {
+            source: DiskSource::Null { size_bytes },
+            ..DiskConfig::path("")
+        }
+    }
+
     /// A disk made of memory.
     pub fn memory(size_bytes: u64) -> DiskConfig {
         DiskConfig {
@@ -72,6 +86,8 @@ pub enum DiskKind {
     NvmeNamespace,
     /// Memory of this process.
     Memory,
+    /// Nothing at all ([`DiskSource::Null`]).
+    Null,
 }
 
 /// A disk that was opened.
@@ -108,6 +124,7 @@ pub fn name(source: &DiskSource) -> String {
     match source {
         DiskSource::Path(path) => path.display().to_string(),
         DiskSource::Memory { size_bytes } => format!("memory:{size_bytes}"),
+        DiskSource::Null { size_bytes } => format!("null:{size_bytes}"),
     }
 }
 

@@ -111,7 +111,7 @@ impl Disk {
     fn raw_descriptor(&self) -> RawFd {
         match &self.place {
             Place::Device(device) => device.file.as_raw_fd(),
-            Place::Memory(_) | Place::Missing => -1,
+            Place::Memory(_) | Place::Null | Place::Missing => -1,
         }
     }
 
@@ -257,6 +257,9 @@ impl Disks {
         check_range(&operation, entry.size_bytes);
         if let Place::Memory(memory) = &mut entry.place {
             memory.execute(&operation, pool);
+            return Some(Ok(()));
+        }
+        if matches!(entry.place, Place::Null) {
             return Some(Ok(()));
         }
         let payload = task::buffer_of(&operation).map_or(std::ptr::null_mut(), |buffer| pool.address(buffer));

@@ -9,7 +9,7 @@
 //! | [`reactor`] | what starts reactors, alone or as a group |
 //! | `turn` | the loop |
 //! | `pace` | whether the loop looks again or sleeps |
-//! | `core` | which core a thread runs on |
+//! | [`affinity`] | which core a thread runs on |
 //! | [`control`] | the way in from other threads: messages, stop, status |
 //! | [`buffer`] | the pool of payload buffers, lent by descriptor |
 //! | [`clock`] | the monotonic clock |
@@ -30,6 +30,7 @@
 //! What this crate deliberately is not: it knows no fabric's protocol and no block layer, and reads no byte that it carries.
 //! It is the one crate of the workspace that may say `unsafe`.
 
+pub mod affinity;
 pub mod buffer;
 pub mod clock;
 pub mod control;
@@ -40,7 +41,6 @@ pub mod reactor;
 mod address;
 mod commit;
 mod connection;
-mod core;
 mod disk_pace;
 mod disks;
 mod epoll;

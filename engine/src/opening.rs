@@ -21,6 +21,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(10);
 /// Where a disk's requests go.
 pub(crate) enum Place {
     Memory(MemoryDisk),
+    Null,
     Device(Device),
     Missing,
 }
@@ -49,6 +50,7 @@ fn open_one(config: &DiskConfig) -> Result<(Place, OpenedDisk), OpenDisk> {
     let path = name(&config.source);
     match &config.source {
         DiskSource::Memory { size_bytes } => open_memory(path, *size_bytes),
+        DiskSource::Null { size_bytes } => open_null(path, *size_bytes),
         DiskSource::Path(source) => open_path(source, path, config.direct),
     }
 }
@@ -67,6 +69,17 @@ fn open_memory(path: String, size_bytes: u64) -> Result<(Place, OpenedDisk), Ope
         volatile: true,
     };
     Ok((Place::Memory(memory), opened))
+}
+
+fn open_null(path: String, size_bytes: u64) -> Result<(Place, OpenedDisk), OpenDisk> {
+    let opened = OpenedDisk {
+        size_bytes: whole_blocks(&path, size_bytes)?,
+        path,
+        kind: DiskKind::Null,
+        direct: false,
+        volatile: true,
+    };
+    Ok((Place::Null, opened))
 }
 
 fn whole_blocks(path: &str, size_bytes: u64) -> Result<u64, OpenDisk> {
@@ -198,7 +211,7 @@ pub fn open_alone(path: &Path) -> Result<(File, u64), OpenDisk> {
     };
     match opened {
         (Place::Device(device), opened) => Ok((device.file, opened.size_bytes)),
-        (Place::Memory(_) | Place::Missing, _) => unreachable!("a path leads to a file"),
+        (Place::Memory(_) | Place::Null | Place::Missing, _) => unreachable!("a path leads to a file"),
     }
 }
 

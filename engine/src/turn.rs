@@ -101,7 +101,7 @@ impl World {
             source,
         };
         if let Some(core) = config.core {
-            crate::core::stay_on(core).map_err(failed)?;
+            crate::affinity::pin_to_core(core).map_err(failed)?;
         }
         let epoll = Epoll::open().map_err(failed)?;
         epoll.busy_poll(config.busy_poll);
@@ -186,7 +186,7 @@ impl<M: Machine> Reactor<M> {
         }
         let wait = self.pace.dry(clock::now());
         if wait == Wait::Poll && self.worked_at.is_none() {
-            crate::core::let_others_run();
+            crate::affinity::let_others_run();
         }
         wait
     }

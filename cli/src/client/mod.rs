@@ -5,7 +5,7 @@
 
 pub(crate) mod api;
 mod rows;
-mod table;
+pub(crate) mod table;
 mod verbs;
 pub(crate) mod wait;
 

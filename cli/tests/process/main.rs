@@ -9,6 +9,7 @@
 //! Nothing here sleeps for correctness: every wait is for a condition, and bounded. The host and its verified I/O are the
 //! demo's own.
 
+mod bench;
 mod disks;
 mod etcd;
 mod fabric;

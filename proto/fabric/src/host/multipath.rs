@@ -425,6 +425,13 @@ impl Multipath {
         volumes.into_values().collect()
     }
 
+    /// The namespace that has this NSID on a path that can be used.
+    pub fn volume_of(&self, nsid: u32) -> Option<VolumeId> {
+        let live = self.paths.values().filter(|path| path.association.is_ready());
+        let mut found = live.filter_map(|path| path.association.namespaces().by_nsid(nsid));
+        found.next().map(|namespace| VolumeId(namespace.identity()))
+    }
+
     // How requests find a path.
 
     fn path_of(&mut self, connection: ConnectionId) -> Option<&mut Path> {

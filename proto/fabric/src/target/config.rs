@@ -56,6 +56,9 @@ impl Default for TargetConfig {
     }
 }
 
+/// In [`NamespaceConfig::hosts`]: whoever asks. For measuring; no host can be named so (it has not the form of an NQN).
+pub const ANY_HOST: &str = "*";
+
 /// A subsystem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubsystemConfig {

@@ -43,7 +43,9 @@ mod transfer;
 #[cfg(test)]
 mod tests;
 
-pub use config::{NamespaceConfig, Portal, ReservationConfig, SubsystemConfig, SubsystemKey, TargetConfig};
+pub use config::{
+    ANY_HOST, NamespaceConfig, Portal, ReservationConfig, SubsystemConfig, SubsystemKey, TargetConfig,
+};
 pub use nvme::HostId;
 pub use nvme::log::AnaState;
 pub use nvme::reservation::ReservationType;

@@ -2,7 +2,7 @@
 //! being carried out.
 
 use super::command::CommandRef;
-use super::config::{NamespaceConfig, ReservationConfig};
+use super::config::{ANY_HOST, NamespaceConfig, ReservationConfig};
 use super::reservation::{Outcome, ReservationTable};
 use std::collections::VecDeque;
 
@@ -21,7 +21,7 @@ impl Namespace {
     }
 
     pub(crate) fn visible_to(&self, host: &str) -> bool {
-        self.config.hosts.contains(host)
+        self.config.hosts.contains(host) || self.config.hosts.contains(ANY_HOST)
     }
 }
 
