@@ -217,6 +217,15 @@ impl ControllerNode {
                 self.target
                     .reservation_persisted(now, subsystem, nsid, false, memory);
             }
+            TargetOutput::HandOver {
+                connection,
+                reactor,
+                received,
+            } => self.outputs.push_back(Output::HandOver {
+                connection,
+                reactor,
+                received,
+            }),
             TargetOutput::HostsChanged { .. } => {}
         }
     }

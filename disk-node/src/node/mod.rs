@@ -324,6 +324,15 @@ impl Node {
                     nsid,
                     state,
                 } => self.persist(now, disk_of(subsystem), nsid, state, memory),
+                TargetOutput::HandOver {
+                    connection,
+                    reactor,
+                    received,
+                } => self.outputs.push_back(Output::HandOver {
+                    connection,
+                    reactor,
+                    received,
+                }),
                 TargetOutput::HostsChanged { .. } => {}
             }
         }

@@ -62,7 +62,7 @@ impl Target {
         let contents = match page.lid {
             LogPageIdentifier::Discovery if queue.subsystem == SubsystemRef::Discovery => {
                 let host = &self.view(queue).controller.host;
-                log_page::discovery(self.discovery_generation, self.subsystems.values(), host)
+                log_page::discovery(self.discovery_generation, self.discoverable(host))
             }
             _ => log_page::contents(&self.view(queue), page)?,
         };

@@ -1,6 +1,7 @@
 //! What a target is told by its node: limits, subsystems, namespaces, portals. Plain data.
 
 use super::reservation::ReservationState;
+use crate::driver::ReactorIndex;
 use block::{Blocks, Duration};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -74,6 +75,23 @@ pub struct SubsystemConfig {
     pub hosts: BTreeSet<String>,
     /// Whether namespaces may have reservations (ONCS); each says for itself.
     pub reservations: bool,
+}
+
+/// A subsystem that another machine of the process has: who connects here and means that one is handed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Which machine.
+    pub reactor: ReactorIndex,
+    /// The hosts (by NQN) that may connect to it; the others learn nothing of it from the discovery log page.
+    pub hosts: BTreeSet<String>,
+    /// Where it can be reached.
+    pub portals: BTreeSet<Portal>,
+}
+
+impl Elsewhere {
+    pub(crate) fn admits(&self, host: &str) -> bool {
+        self.hosts.contains(host) || self.hosts.contains(ANY_HOST)
+    }
 }
 
 /// A namespace.

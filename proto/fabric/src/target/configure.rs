@@ -307,7 +307,7 @@ impl Target {
     }
 
     /// The discovery log page may read otherwise now.
-    fn discovery_changed(&mut self, memory: &mut dyn Memory) {
+    pub(crate) fn discovery_changed(&mut self, memory: &mut dyn Memory) {
         self.discovery_generation += 1;
         let mut cntlids = Vec::new();
         for controller in self.discovery.controllers.values_mut() {

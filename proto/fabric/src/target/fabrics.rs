@@ -30,7 +30,15 @@ impl Target {
         memory: &mut dyn Memory,
     ) {
         let response = match command {
-            FabricsCommand::Connect(connect) => self.connect(now, id, slot, &connect),
+            FabricsCommand::Connect(connect) => {
+                let parameters = self.connect_parameters(id, slot);
+                if let Ok(parameters) = &parameters
+                    && self.begin_hand_over(id, parameters)
+                {
+                    return;
+                }
+                parameters.and_then(|parameters| self.connect(now, id, &parameters, &connect))
+            }
             FabricsCommand::PropertyGet(get) => self.property_get(id, get),
             FabricsCommand::PropertySet(set) => self.property_set(id, set),
             _ => Err(Status::INVALID_OPCODE.do_not_retry().into()),
@@ -39,31 +47,36 @@ impl Target {
         self.respond(id, slot, response, memory);
     }
 
+    /// The data of a Connect.
+    fn connect_parameters(&mut self, id: ConnectionId, slot: u16) -> Result<ConnectParameters, Refused> {
+        let Payload::Bytes(data) = self.take_payload(id, slot) else {
+            return Err(Status::INTERNAL_ERROR.into());
+        };
+        ConnectParameters::parse_bytes(&data)
+            .map_err(|_| Refused::from(Status::DATA_SGL_LENGTH_INVALID.do_not_retry()))?
+            .map_err(invalid_parameter)
+    }
+
     fn connect(
         &mut self,
         now: Time,
         id: ConnectionId,
-        slot: u16,
+        parameters: &ConnectParameters,
         connect: &Connect,
     ) -> Result<Response, Refused> {
-        let Payload::Bytes(data) = self.take_payload(id, slot) else {
-            return Err(Status::INTERNAL_ERROR.into());
-        };
-        let parameters = ConnectParameters::parse_bytes(&data)
-            .map_err(|_| Refused::from(Status::DATA_SGL_LENGTH_INVALID.do_not_retry()))?
-            .map_err(invalid_parameter)?;
-        let subsystem = self.resolve(&parameters)?;
+        let subsystem = self.resolve(parameters)?;
         if connect.sqsize.count() > self.config.queue_entries_max.into() {
             return Err(invalid_parameter(InvalidParameter::in_entry(SQSIZE_OFFSET)));
         }
         let cntlid = match connect.qid.is_admin() {
-            true => self.create_controller(now, id, subsystem, &parameters, connect)?,
-            false => self.join_controller(id, subsystem, &parameters, connect)?,
+            true => self.create_controller(now, id, subsystem, parameters, connect)?,
+            false => self.join_controller(id, subsystem, parameters, connect)?,
         };
         let queue = Queue::new(subsystem, cntlid, self.rows(subsystem, cntlid), connect);
         let live = self.connections.get_mut(id).expect("the command is alive");
         live.commands.set_limit(queue.entries());
         live.phase = Phase::Queue(queue);
+        live.kept = Vec::new();
         let result = ConnectResult {
             cntlid,
             authentication_required: 0,
@@ -88,10 +101,11 @@ impl Target {
         if parameters.subsystem.is_discovery() {
             return Ok(SubsystemRef::Discovery);
         }
-        if !self.open {
+        let name = parameters.subsystem.as_str();
+        // Whoever came from there, while the subsystem moves, tries again: he is not sent to and fro.
+        if !self.open || self.is_elsewhere(name) {
             return Err(Status::CONNECT_CONTROLLER_BUSY.into());
         }
-        let name = parameters.subsystem.as_str();
         let mut subsystems = self.subsystems.iter();
         let (key, subsystem) = subsystems
             .find(|(_, subsystem)| subsystem.config.nqn == name)

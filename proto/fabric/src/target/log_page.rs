@@ -2,6 +2,7 @@
 
 use super::async_event::EventKind;
 use super::command::Refused;
+use super::config::Portal;
 use super::controller::{Controller, Counters};
 use super::identify::View;
 use super::subsystem::Subsystem;
@@ -13,7 +14,7 @@ use nvme::log::{
     SupportedLogPages,
 };
 use nvme::{InvalidField, Nqn, Nsid, Status, U128};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const IO_PAGES: &[LogPageIdentifier] = &[
     LogPageIdentifier::SupportedLogPages,
@@ -191,18 +192,17 @@ fn ana(subsystem: &Subsystem, host: &str) -> AnaLog {
     }
 }
 
-/// The discovery log page (Base 2.1, section 5.1.12.3.1) as one host sees it.
+/// The discovery log page (Base 2.1, section 5.1.12.3.1) of these subsystems.
 pub(crate) fn discovery<'a>(
     generation: u64,
-    subsystems: impl Iterator<Item = &'a Subsystem>,
-    host: &str,
+    subsystems: impl Iterator<Item = (&'a str, &'a BTreeSet<Portal>)>,
 ) -> Vec<u8> {
     let mut entries = Vec::new();
-    for subsystem in subsystems.filter(|subsystem| subsystem.admits(host)) {
-        for portal in &subsystem.portals {
+    for (name, portals) in subsystems {
+        for portal in portals {
             let entry = DiscoveryEntry {
                 subsystem_type: SubsystemType::Nvm,
-                subsystem: Nqn::parse(&subsystem.config.nqn).expect("checked when told"),
+                subsystem: Nqn::parse(name).expect("checked when told"),
                 address: portal.address.ip(),
                 port: portal.address.port(),
                 port_id: portal.port,

@@ -25,8 +25,10 @@ mod controller;
 mod executions;
 mod fabrics;
 mod features;
+mod hand_over;
 mod identify;
 mod io;
+mod landing;
 mod log_page;
 mod namespace;
 mod queue;
@@ -44,14 +46,15 @@ mod transfer;
 mod tests;
 
 pub use config::{
-    ANY_HOST, NamespaceConfig, Portal, ReservationConfig, SubsystemConfig, SubsystemKey, TargetConfig,
+    ANY_HOST, Elsewhere, NamespaceConfig, Portal, ReservationConfig, SubsystemConfig, SubsystemKey,
+    TargetConfig,
 };
 pub use nvme::HostId;
 pub use nvme::log::AnaState;
 pub use nvme::reservation::ReservationType;
 pub use reservation::{Held, REGISTRANTS_MAX, ReservationState};
 
-use crate::driver::{ConnectionId, Segment};
+use crate::driver::{ConnectionId, ReactorIndex, Segment};
 use crate::tcp::framing::Digests;
 use crate::tcp::target::{Session, SessionConfig};
 use admission::Lanes;
@@ -61,8 +64,8 @@ use connections::Connections;
 use controller::Controller;
 use executions::Executions;
 use nvme::Cntlid;
-use queue::{Commands, Connection, Phase, Queue};
-use std::collections::{BTreeSet, VecDeque};
+use queue::{Commands, Connection, Phase, Queue, Transit};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use subsystem::{Subsystem, SubsystemRef};
 use table::Table;
 
@@ -86,6 +89,16 @@ pub enum TargetOutput {
         connection: ConnectionId,
         /// Drop what is unsent and reset.
         abort: bool,
+    },
+    /// Give the connection to another machine of the process, which has the subsystem that it is for; the target has forgotten
+    /// it already.
+    HandOver {
+        /// Which.
+        connection: ConnectionId,
+        /// To whom.
+        reactor: ReactorIndex,
+        /// What has been received on it, but for what was refused.
+        received: Vec<u8>,
     },
     /// Carry a request out, and answer with [`Target::complete`]. The buffer in it stays retained by the target.
     Execute {
@@ -128,6 +141,8 @@ pub struct Target {
     subsystems: Table<SubsystemKey, Subsystem>,
     discovery: Subsystem,
     discovery_generation: u64,
+    /// By name.
+    elsewhere: BTreeMap<String, Elsewhere>,
     connections: Connections,
     lanes: Lanes,
     executions: Executions,
@@ -174,6 +189,7 @@ impl Target {
             subsystems: Table::default(),
             discovery: Subsystem::new(discovery),
             discovery_generation: 0,
+            elsewhere: BTreeMap::new(),
             connections: Connections::default(),
             lanes: Lanes::default(),
             executions: Executions::default(),
@@ -215,28 +231,13 @@ impl Target {
             session,
             phase: Phase::Fresh { deadline },
             incoming: None,
-            initialized_elsewhere: false,
+            transit: Transit::Accepted,
+            kept: Vec::new(),
             commands: Commands::new(1),
             executing: 0,
         };
         self.connections.insert(fresh);
         self.wake_at(deadline);
-    }
-
-    /// Another target of the process had accepted this connection, answered its initialisation, and found that its Connect
-    /// is for here. `received` is all that came so far.
-    pub fn handed_over(
-        &mut self,
-        now: Time,
-        connection: ConnectionId,
-        received: &[u8],
-        memory: &mut dyn Memory,
-    ) {
-        self.accepted(now, connection);
-        if let Some(live) = self.connections.get_mut(connection) {
-            live.initialized_elsewhere = true;
-        }
-        self.received(now, connection, received, memory);
     }
 
     /// The peer closed, or the connection broke. What it had in flight are orphans now (rule R8). Connections that

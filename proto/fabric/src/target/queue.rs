@@ -7,7 +7,7 @@
 use super::command::Command;
 use super::subsystem::SubsystemRef;
 use super::table::RowIndex;
-use crate::driver::ConnectionId;
+use crate::driver::{ConnectionId, ReactorIndex};
 use crate::tcp::target::Session;
 use block::Time;
 use nvme::{Cid, Cntlid, Qid};
@@ -18,8 +18,10 @@ pub(crate) struct Connection {
     pub(crate) session: Session,
     pub(crate) phase: Phase,
     pub(crate) incoming: Option<Incoming>,
-    /// Another target of the process has answered the initialisation.
-    pub(crate) initialized_elsewhere: bool,
+    /// The connection's way between the machines of the process.
+    pub(crate) transit: Transit,
+    /// While it has no queue: the bytes that whoever it is handed over to must read.
+    pub(crate) kept: Vec<u8>,
     pub(crate) commands: Commands,
     /// How many of them are handed out.
     pub(crate) executing: u32,
@@ -36,6 +38,17 @@ impl Connection {
     }
 }
 
+/// A connection's way between the machines of a process: at most one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transit {
+    /// Accepted here.
+    Accepted,
+    /// Handed over, and its first Connect not carried out yet: what is answered until then, the other machine has answered.
+    Replaying,
+    /// Handed over, and here to stay.
+    Arrived,
+}
+
 /// How far a connection is.
 #[derive(Debug)]
 pub(crate) enum Phase {
@@ -43,6 +56,8 @@ pub(crate) enum Phase {
     Fresh { deadline: Time },
     /// Carries a queue.
     Queue(Queue),
+    /// Its Connect names a subsystem of another machine: handed over before its next byte is read.
+    Leaving { to: ReactorIndex },
     /// Told why it ends; cut off at the deadline if the host does not close.
     Terminating { deadline: Time },
 }
@@ -52,7 +67,7 @@ impl Phase {
     pub(crate) fn deadline(&self) -> Option<Time> {
         match self {
             Phase::Fresh { deadline } | Phase::Terminating { deadline } => Some(*deadline),
-            Phase::Queue(_) => None,
+            Phase::Queue(_) | Phase::Leaving { .. } => None,
         }
     }
 }

@@ -9,7 +9,7 @@ use super::transfer::{self, Direction};
 use crate::driver::ConnectionId;
 use crate::tcp::framing::{Fatal, FatalErrorStatus};
 use crate::tcp::target::{Step, Transfer};
-use block::{BufferSlice, Memory, Time};
+use block::{Memory, Time};
 use nvme::{AdminCommand, FabricsCommand, IoCommand, Sgl, Status, SubmissionQueueEntry};
 
 impl Target {
@@ -18,10 +18,20 @@ impl Target {
         let mut rest = bytes;
         let mut heard = false;
         while let Some(live) = self.connections.get_mut(connection) {
-            if matches!(live.phase, Phase::Terminating { .. }) {
-                break;
+            match live.phase {
+                Phase::Terminating { .. } => break,
+                Phase::Leaving { to } => {
+                    self.hand_over(now, connection, to, rest, memory);
+                    break;
+                }
+                Phase::Fresh { .. } | Phase::Queue(_) => {}
             }
-            match live.session.read(&mut rest) {
+            let before = rest;
+            let read = live.session.read(&mut rest);
+            if matches!(live.phase, Phase::Fresh { .. }) {
+                live.kept.extend(&before[..before.len() - rest.len()]);
+            }
+            match read {
                 Ok(None) => break,
                 Ok(Some(step)) => {
                     if !heard && matches!(step, Step::Command { .. } | Step::Transfer(_)) {
@@ -35,22 +45,10 @@ impl Target {
         self.settle(now, memory);
     }
 
-    /// Where the next bytes of a connection belong, if they are a command's data on its way into a buffer.
-    pub fn landing(&self, connection: ConnectionId) -> Option<BufferSlice> {
-        let _ = connection;
-        None
-    }
-
-    /// So many bytes are where [`Target::landing`] said last for this connection.
-    pub fn landed(&mut self, now: Time, connection: ConnectionId, length: u32, memory: &mut dyn Memory) {
-        let _ = (now, length, memory);
-        unreachable!("no landing was offered on {connection:?}");
-    }
-
     fn step(&mut self, now: Time, id: ConnectionId, step: Step<'_>, memory: &mut dyn Memory) {
         match step {
             Step::Initialized(response) => {
-                if !self.connections[id].initialized_elsewhere {
+                if !self.is_replayed(id) {
                     self.send(id, response);
                 }
             }
@@ -76,10 +74,11 @@ impl Target {
             offset: 0,
             last: true,
         });
-        if live.commands.has_cid(entry.cid()) {
+        let is_too_much = live.kept.len() > self.config.kept_bytes_max();
+        if live.commands.has_cid(entry.cid()) && !is_too_much {
             return self.refuse_twin(id, entry);
         }
-        if live.commands.is_full() {
+        if live.commands.is_full() || is_too_much {
             let overrun = Fatal {
                 status: FatalErrorStatus::PduSequenceError,
                 information: 0,
@@ -107,6 +106,9 @@ impl Target {
 
     /// A second command with the identifier of one that is under way: refused without a slot.
     fn refuse_twin(&mut self, id: ConnectionId, entry: &SubmissionQueueEntry) {
+        if self.is_replayed(id) {
+            return;
+        }
         let status = Status::COMMAND_ID_CONFLICT.do_not_retry();
         self.send_completion(id, entry.cid(), status, 0);
     }
@@ -194,7 +196,9 @@ impl Target {
         command.payload = payload;
         command.stage = Stage::Receiving { solicited: true };
         let ready = live.session.ready_to_transfer(command.cid().0, slot, 0, length);
-        self.send(id, ready);
+        if !self.is_replayed(id) {
+            self.send(id, ready);
+        }
     }
 
     /// An H2CData PDU begins.

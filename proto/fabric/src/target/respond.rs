@@ -6,9 +6,12 @@ use super::queue::{Connection, Phase, Queue};
 use super::subsystem::SubsystemRef;
 use super::{Target, TargetOutput};
 use crate::driver::{ConnectionId, Segment, SessionBytes};
-use crate::tcp::framing::Fatal;
+use crate::tcp::framing::{Fatal, PduType};
 use block::{Memory, Time};
 use nvme::{Cid, CompletionQueueEntry, Qid, Status};
+
+/// Length of the request that begins a connection.
+const INITIALIZATION_BYTES: usize = PduType::IcReq.header_bytes();
 
 impl Target {
     pub(crate) fn send(&mut self, connection: ConnectionId, bytes: SessionBytes) {
@@ -29,6 +32,8 @@ impl Target {
         let live = self.connections.get_mut(id).expect("the command is alive");
         let command = live.commands.remove(slot).expect("the command is alive");
         let cid = command.cid();
+        // What was refused is nothing to whom the connection may be handed over.
+        live.kept.truncate(INITIALIZATION_BYTES);
         if !response.status.is_success() {
             self.log_error(id, &command, &response);
         }

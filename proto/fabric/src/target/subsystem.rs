@@ -59,6 +59,15 @@ impl Subsystem {
                 .any(|namespace| namespace.visible_to(host))
     }
 
+    /// The hosts that may have controllers here.
+    pub(crate) fn admitted(&self) -> BTreeSet<String> {
+        let seers = self
+            .namespaces
+            .values()
+            .flat_map(|namespace| &namespace.config.hosts);
+        self.config.hosts.iter().chain(seers).cloned().collect()
+    }
+
     /// The namespaces that a host sees, ascending.
     pub(crate) fn visible<'a>(&'a self, host: &'a str) -> impl Iterator<Item = (u32, &'a Namespace)> + 'a {
         self.namespaces

@@ -165,6 +165,7 @@ impl Bench {
                     .complete(self.now, io, Status::Success, &mut self.target_memory);
             }
             TargetOutput::PersistReservation { .. } | TargetOutput::HostsChanged { .. } => {}
+            TargetOutput::HandOver { .. } => unreachable!("this target is alone"),
         }
     }
 

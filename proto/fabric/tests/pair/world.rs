@@ -97,6 +97,8 @@ pub(crate) struct World {
     pub(crate) swallow_ana_events: bool,
     /// Blocks that were looked at.
     pub(crate) checks: u64,
+    /// Bytes that the targets' side received where they belong.
+    pub(crate) landed_bytes: u64,
     next_tag: u64,
     connections: BTreeMap<ConnectionId, Connection>,
     queue: BTreeMap<(Time, u64), Happening>,
@@ -142,6 +144,7 @@ impl World {
             slow_one_in: 8,
             swallow_ana_events: false,
             checks: 0,
+            landed_bytes: 0,
             next_tag: 0,
             connections: BTreeMap::new(),
             queue: BTreeMap::new(),
@@ -409,8 +412,7 @@ impl World {
                     return;
                 };
                 let Some(accepted) = live.accepted else { return };
-                let node = &mut self.nodes[live.target];
-                node.target.received(self.now, accepted, &bytes, &mut node.memory);
+                self.deliver(live.target, accepted, &bytes);
             }
             Happening::ToHost(connection, bytes) => {
                 let live = self.connections.get(&connection);
@@ -438,6 +440,32 @@ impl World {
                     node.target.handle_timeout(self.now, &mut node.memory);
                 }
             }
+        }
+    }
+
+    /// Bytes reach a target: by chance received where they belong, as far as the target says where that is.
+    fn deliver(&mut self, index: usize, accepted: ConnectionId, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let node = &mut self.nodes[index];
+            let landing = node.target.landing(accepted).filter(|_| self.random.one_in(2));
+            let most = landing.map_or(rest.len(), |place| rest.len().min(place.length as usize));
+            let length = match self.random.one_in(2) {
+                true => most,
+                false => 1 + self.random.below(most as u64) as usize,
+            };
+            let (piece, behind) = rest.split_at(length);
+            match landing {
+                Some(place) => {
+                    let length = length as u32;
+                    let place = place.part(0, length);
+                    node.memory.bytes_mut(place).copy_from_slice(piece);
+                    node.target.landed(self.now, accepted, length, &mut node.memory);
+                    self.landed_bytes += u64::from(length);
+                }
+                None => node.target.received(self.now, accepted, piece, &mut node.memory),
+            }
+            rest = behind;
         }
     }
 
@@ -595,6 +623,7 @@ impl World {
                 self.after_us(delay, Happening::Executed(index, life, io, request));
             }
             TargetOutput::PersistReservation { .. } => unreachable!("no reservations here"),
+            TargetOutput::HandOver { .. } => unreachable!("each target is alone"),
             TargetOutput::HostsChanged { .. } => {}
         }
     }

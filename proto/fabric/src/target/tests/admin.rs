@@ -387,6 +387,38 @@ fn discovery_tells_each_host_its_own_subsystems() {
 }
 
 #[test]
+fn discovery_tells_of_the_whole_process() {
+    let mut world = World::new();
+    let address: std::net::SocketAddr = "192.0.2.9:4420".parse().expect("an address");
+    let portal = crate::target::Portal { port: 4, address };
+    let elsewhere = |names: &[&str]| crate::target::Elsewhere {
+        reactor: crate::driver::ReactorIndex(1),
+        hosts: hosts(names),
+        portals: std::collections::BTreeSet::from([portal]),
+    };
+    let a = discovery(&mut world, HOST_A, ID_A);
+    let before = discover(&mut world, a).generation;
+    let other = "nqn.2025-01.test:other";
+    // The target's own subsystem is not told twice.
+    let directory = [(other, elsewhere(&[HOST_A])), (SUBNQN, elsewhere(&[HOST_A]))];
+    let directory = directory.map(|(name, elsewhere)| (name.to_owned(), elsewhere));
+    world
+        .target
+        .set_elsewhere(world.now, directory.into(), &mut world.memory);
+    world.drain();
+    let told = discover(&mut world, a);
+    assert!(told.generation > before);
+    assert_eq!(told.entries.len(), 1);
+    let entry = DiscoveryEntry::parse(&told.entries[0]).expect("TCP over IP");
+    assert_eq!(
+        (entry.subsystem.as_str(), entry.address, entry.port),
+        (other, address.ip(), 4420)
+    );
+    let b = discovery(&mut world, HOST_B, ID_B);
+    assert!(discover(&mut world, b).entries.is_empty());
+}
+
+#[test]
 fn discovery_controllers_do_discovery_only() {
     let mut world = World::new();
     let admin = discovery(&mut world, HOST_A, ID_A);

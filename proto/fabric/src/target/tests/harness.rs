@@ -1,7 +1,7 @@
 //! A target with a memory and a backend of its own, and hosts that speak bytes.
 
 pub(super) use super::memory::TestMemory;
-use crate::driver::{ConnectionId, Segment};
+use crate::driver::{ConnectionId, ReactorIndex, Segment};
 use crate::target::{
     AnaState, HostId, IoId, NamespaceConfig, ReservationConfig, ReservationState, SubsystemConfig,
     SubsystemKey, Target, TargetConfig, TargetOutput,
@@ -97,8 +97,11 @@ pub(super) struct World {
     pub(super) handed: VecDeque<Handed>,
     pub(super) persisted: VecDeque<(u32, ReservationState)>,
     pub(super) closed: BTreeMap<ConnectionId, bool>,
+    pub(super) handed_over: Vec<(ConnectionId, ReactorIndex, Vec<u8>)>,
     pub(super) connected: BTreeSet<String>,
     pub(super) disks: BTreeMap<u32, Vec<u8>>,
+    /// How many bytes were received where they belong.
+    pub(super) landed_bytes: u64,
     peers: BTreeMap<ConnectionId, Peer>,
     next_connection: u64,
 }
@@ -157,8 +160,10 @@ impl World {
             handed: VecDeque::new(),
             persisted: VecDeque::new(),
             closed: BTreeMap::new(),
+            handed_over: Vec::new(),
             connected: BTreeSet::new(),
             disks: BTreeMap::new(),
+            landed_bytes: 0,
             peers: BTreeMap::new(),
             next_connection: ConnectionId::ACCEPTED,
         };
@@ -223,6 +228,11 @@ impl World {
                     self.persisted.push_back((nsid, state))
                 }
                 TargetOutput::HostsChanged { hosts, .. } => self.connected = hosts,
+                TargetOutput::HandOver {
+                    connection,
+                    reactor,
+                    received,
+                } => self.handed_over.push((connection, reactor, received)),
             }
         }
     }
@@ -259,12 +269,7 @@ impl World {
     /// A connection that is initialised.
     pub(super) fn initialize(&mut self, digests: Digests) -> ConnectionId {
         let connection = self.accept();
-        let mut specific = [0; 120];
-        specific[3] = u8::from(digests.header) | u8::from(digests.data) << 1;
-        let request = FrameWriter::default()
-            .before_data(PduType::IcReq, 0, &specific, 0)
-            .to_vec();
-        self.receive(connection, &request);
+        self.receive(connection, &initialization(digests));
         let reply = self.reply(connection);
         assert!(matches!(reply, Reply::Initialized { .. }), "{reply:?}");
         let peer = self.peers.get_mut(&connection).expect("just made");
@@ -277,6 +282,45 @@ impl World {
         self.target
             .received(self.now, connection, bytes, &mut self.memory);
         self.drain();
+    }
+
+    /// A piece of a stream arrives: if `land`, as much of it as the target wants to have received where it belongs.
+    pub(super) fn arrive(&mut self, connection: ConnectionId, bytes: &[u8], land: bool) {
+        let mut rest = bytes;
+        while land && !rest.is_empty() {
+            let Some(place) = self.target.landing(connection) else {
+                // What comes before the next landing is brought byte by byte: nobody else knows where it begins.
+                self.receive(connection, &rest[..1]);
+                rest = &rest[1..];
+                continue;
+            };
+            let (landed, behind) = rest.split_at(rest.len().min(place.length as usize));
+            let length = landed.len() as u32;
+            self.memory
+                .bytes_mut(place.part(0, length))
+                .copy_from_slice(landed);
+            self.target.landed(self.now, connection, length, &mut self.memory);
+            self.landed_bytes += u64::from(length);
+            self.drain();
+            rest = behind;
+        }
+        if !rest.is_empty() {
+            self.receive(connection, rest);
+        }
+    }
+
+    /// Another machine of the process hands a connection over, with what was received on it.
+    pub(super) fn take_over(&mut self, digests: Digests, received: &[u8]) -> ConnectionId {
+        let connection = ConnectionId(self.next_connection);
+        self.next_connection += 1;
+        let mut peer = Peer::new();
+        peer.reader.agree_digests(digests);
+        peer.writer.digests = digests;
+        self.peers.insert(connection, peer);
+        self.target
+            .handed_over(self.now, connection, received, &mut self.memory);
+        self.drain();
+        connection
     }
 
     pub(super) fn reset(&mut self, connection: ConnectionId) {
@@ -550,6 +594,14 @@ impl World {
             &[],
         )
     }
+}
+
+/// The request that begins a connection.
+pub(super) fn initialization(digests: Digests) -> Vec<u8> {
+    let mut specific = [0; 120];
+    specific[3] = u8::from(digests.header) | u8::from(digests.data) << 1;
+    let request = FrameWriter::default().before_data(PduType::IcReq, 0, &specific, 0);
+    request.to_vec()
 }
 
 /// A Connect for a queue of 32 entries, keep alive off.

@@ -10,14 +10,18 @@
 //! - a host that sees what is not its own;
 //! - an event told twice before its log page was read;
 //! - a command that gets memory out of turn;
-//! - a buffer not given back.
+//! - a buffer not given back;
+//! - an initialisation answered twice, a byte behind the Connect lost, a refused Connect carried over;
+//! - data that landed counted twice, at another offset, or not in the digest.
 
 mod admin;
 mod bad_input;
 mod connect;
 mod events;
 mod fencing;
+mod hand_over;
 mod harness;
+mod landing;
 mod masking;
 mod memory;
 mod orphans;

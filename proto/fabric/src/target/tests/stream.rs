@@ -76,7 +76,8 @@ struct History {
     oracle: Oracle,
     /// Reads and writes submitted and not ended: by host and command identifier.
     open: BTreeMap<(usize, u16), Open>,
-    cuts: Vec<usize>,
+    /// How long the pieces are, and whether their bytes are received where they belong.
+    cuts: Vec<(usize, bool)>,
     cut: usize,
 }
 
@@ -98,7 +99,7 @@ enum Open {
 const NAMES: [(&str, crate::target::HostId); 2] = [(HOST_A, ID_A), (HOST_B, ID_B)];
 
 impl History {
-    fn new(digests: Digests, cuts: Vec<usize>) -> History {
+    fn new(digests: Digests, cuts: Vec<(usize, bool)>) -> History {
         let mut world = World::new();
         let hosts = NAMES.map(|(name, id)| world.host_with(name, id, digests, true));
         History {
@@ -116,9 +117,10 @@ impl History {
         let mut rest = bytes;
         while !rest.is_empty() {
             self.cut = (self.cut + 1) % self.cuts.len();
-            let (piece, behind) = rest.split_at(self.cuts[self.cut].min(rest.len()));
+            let (length, land) = self.cuts[self.cut];
+            let (piece, behind) = rest.split_at(length.min(rest.len()));
             let connection = self.hosts[host].io;
-            self.world.receive(connection, piece);
+            self.world.arrive(connection, piece, land);
             rest = behind;
         }
     }
@@ -300,7 +302,7 @@ proptest! {
     #[test]
     fn histories_end_well_however_the_stream_is_cut(
         acts in prop::collection::vec(any_act(), 1..60),
-        cuts in prop::collection::vec(prop_oneof![1..200usize, 1..20_000usize], 1..12),
+        cuts in prop::collection::vec((prop_oneof![1..200usize, 1..20_000usize], any::<bool>()), 1..12),
         header in any::<bool>(),
         data in any::<bool>(),
     ) {
