@@ -1,12 +1,17 @@
 //! How the loop waits when it has run dry: polling while work is likely within microseconds, asleep otherwise.
 //!
 //! Being woken costs a round trip of depth one more than its work does, so it pays to poll for the few microseconds that a
-//! busy peer needs. It does not pay while nothing comes for long, and never while another thread wants the core: each
-//! look at the world lets others run first, and if one did, polling rests for a while.
+//! busy peer needs. It does not pay while nothing comes for long, and never while another thread wants the core: a look
+//! that took long let somebody else run, and polling rests for a while.
+//!
+//! How long work took to come while the loop slept says little: where both ends sleep, each waits for the other's waking. So
+//! only polling tells whether polling pays: mostly it goes on where it mostly found work, and elsewhere it is tried as often
+//! as a small share of the time allows.
 //!
 //! Pure: time is an argument. What this deliberately is not: it knows nothing of sockets, and nothing of what work is.
 //!
-//! Invariants: without work the loop sleeps after at most `most`; a rest ends by itself and grows while there is reason.
+//! Invariants: without work the loop sleeps after at most `most`; fruitless polling takes at most [`TRIES`] of the time, and a few
+//! `most` at a change; a rest ends by itself, and grows while there is reason.
 
 use block::{Duration, Time};
 
@@ -16,8 +21,14 @@ const CROWDED: Duration = Duration::from_micros(10);
 const REST_MIN: Duration = Duration::from_millis(1);
 /// See [`REST_MIN`].
 const REST_MAX: Duration = Duration::from_millis(256);
-/// How much one gap counts against those before it, as a power of two.
-const SMOOTHING: u32 = 2;
+/// One part of so many of the time may go into trying whether polling pays.
+const TRIES: u64 = 20;
+/// Tries saved up, at most.
+const SAVED_MAX: Duration = Duration::from_millis(1);
+/// What polling always finding work counts as; half of it is needed for polling to go on.
+const ALWAYS: u32 = 1 << 10;
+/// How much one time counts against those before it, as a power of two.
+const SMOOTHING: u32 = 3;
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,13 +39,24 @@ pub(crate) enum Wait {
     Sleep,
 }
 
+/// What the loop does since it ran dry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dry {
+    No,
+    Polling { since: Time },
+    Sleeping,
+}
+
 /// When to poll.
 #[derive(Clone, Debug)]
 pub(crate) struct Pace {
     most: Duration,
-    /// How long it typically takes from running dry to the next work. Longer ones count as a little more than `most`.
-    gap: Duration,
-    dry_since: Option<Time>,
+    dry: Dry,
+    /// How often polling finds work, of [`ALWAYS`].
+    finds: u32,
+    /// Time for tries, and up to when it was counted.
+    saved: Duration,
+    saved_at: Time,
     looked_at: Time,
     rests_until: Time,
     rest: Duration,
@@ -45,8 +67,10 @@ impl Pace {
     pub(crate) fn new(most: Duration) -> Pace {
         Pace {
             most,
-            gap: most * 2,
-            dry_since: None,
+            dry: Dry::No,
+            finds: 0,
+            saved: Duration::ZERO,
+            saved_at: Time::ZERO,
             looked_at: Time::ZERO,
             rests_until: Time::ZERO,
             rest: REST_MIN,
@@ -54,43 +78,53 @@ impl Pace {
     }
 
     /// There was work.
-    pub(crate) fn worked(&mut self, now: Time) {
-        if let Some(since) = self.dry_since.take() {
-            let gap = now.since(since).min(self.most * 2);
-            let weight = 1 << SMOOTHING;
-            self.gap = (self.gap * (weight - 1) + gap) / weight;
+    pub(crate) fn worked(&mut self) {
+        if let Dry::Polling { .. } = std::mem::replace(&mut self.dry, Dry::No) {
+            self.finds += (ALWAYS - self.finds) >> SMOOTHING;
         }
     }
 
-    /// The loop has slept: how long says nothing of who else wants the core.
-    pub(crate) fn slept(&mut self, now: Time) {
-        self.looked_at = now;
-    }
-
-    /// A look found nothing.
+    /// A look found nothing, or all work is done.
     pub(crate) fn dry(&mut self, now: Time) -> Wait {
-        let Some(since) = self.dry_since else {
-            self.dry_since = Some(now);
-            self.looked_at = now;
-            return self.wait(now, Duration::ZERO);
+        let since = match self.dry {
+            Dry::Sleeping => return Wait::Sleep,
+            Dry::Polling { since } => since,
+            Dry::No => return self.run_dry(now),
         };
-        if now.since(self.looked_at) > CROWDED {
+        let crowded = now.since(self.looked_at) > CROWDED;
+        self.looked_at = now;
+        if crowded {
             self.rests_until = now + self.rest;
             self.rest = (self.rest * 2).min(REST_MAX);
+            return self.sleep();
         }
-        self.looked_at = now;
-        self.wait(now, now.since(since))
-    }
-
-    fn wait(&mut self, now: Time, dry: Duration) -> Wait {
-        let worthwhile = self.gap <= self.most && dry < self.most.min(self.gap * 4);
-        if !worthwhile || now < self.rests_until {
-            return Wait::Sleep;
-        }
-        if self.rests_until != Time::ZERO && now.since(self.rests_until) > self.rest {
-            self.rest = REST_MIN;
+        if now.since(since) >= self.most {
+            self.finds -= self.finds >> SMOOTHING;
+            self.saved = self.saved.saturating_sub(self.most);
+            return self.sleep();
         }
         Wait::Poll
+    }
+
+    fn run_dry(&mut self, now: Time) -> Wait {
+        let passed = now.since(self.saved_at).as_nanos() as u64;
+        self.saved_at = now;
+        self.saved = (self.saved + Duration::from_nanos(passed / TRIES)).min(SAVED_MAX.max(self.most));
+        let pays = self.finds >= ALWAYS / 2 || self.saved >= self.most;
+        if self.most.is_zero() || !pays || now < self.rests_until {
+            return self.sleep();
+        }
+        if now.since(self.rests_until) > self.rest {
+            self.rest = REST_MIN;
+        }
+        self.dry = Dry::Polling { since: now };
+        self.looked_at = now;
+        Wait::Poll
+    }
+
+    fn sleep(&mut self) -> Wait {
+        self.dry = Dry::Sleeping;
+        Wait::Sleep
     }
 }
 

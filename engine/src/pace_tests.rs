@@ -1,99 +1,145 @@
-//! Mutants these tests catch: polling without end; polling though work comes late; not learning that it comes soon again; a
-//! crowded core polled on; a rest without end; a sleep taken for a crowded core.
+//! Mutants these tests catch: polling without end; polling on though it finds nothing; never trying again whether it pays;
+//! tries that take more than their share; a crowded core polled on; a rest without end, or one that does not grow; what came
+//! after a sleep taken for found.
 
 use super::*;
 
 const MOST: Duration = Duration::from_micros(50);
 
-fn us(us: u64) -> Time {
-    Time(us * 1000)
+/// A loop under a pace: work comes so many microseconds after it ran dry, a look takes one.
+struct Loop {
+    pace: Pace,
+    now: u64,
+    polled: u64,
 }
 
-/// A pace that has seen work come `gap` after running dry, many times; and when.
-fn trained(gap: u64) -> (Pace, u64) {
-    let mut pace = Pace::new(MOST);
-    let mut now = 1_000;
-    for _ in 0..32 {
-        pace.dry(us(now));
-        now += gap;
-        pace.slept(us(now));
-        pace.worked(us(now));
+impl Loop {
+    fn new(most: Duration) -> Loop {
+        Loop {
+            pace: Pace::new(most),
+            now: 10_000_000,
+            polled: 0,
+        }
     }
-    (pace, now)
-}
 
-/// For how long it polls, looking every microsecond, if nothing comes.
-fn polls_for(pace: &mut Pace, from: u64) -> u64 {
-    (0..10_000)
-        .find(|at| pace.dry(us(from + at)) == Wait::Sleep)
-        .expect("it sleeps in the end")
-}
-
-#[test]
-fn a_fresh_one_sleeps() {
-    assert_eq!(Pace::new(MOST).dry(us(5)), Wait::Sleep);
-}
-
-#[test]
-fn it_polls_where_work_comes_soon_and_not_for_long() {
-    for (gap, least, most) in [(1, 2, 8), (5, 10, 40), (20, 40, 50), (49, 49, 50)] {
-        let (mut pace, now) = trained(gap);
-        let polled = polls_for(&mut pace, now);
-        assert!((least..=most).contains(&polled), "gap {gap}: polled for {polled}");
+    fn now(&self) -> Time {
+        Time(self.now * 1000)
     }
-}
 
-#[test]
-fn it_sleeps_at_once_where_work_comes_late() {
-    for gap in [60, 100, 1_000, 1_000_000] {
-        let (mut pace, now) = trained(gap);
-        assert_eq!(polls_for(&mut pace, now), 0, "gap {gap}");
+    /// Runs dry; work comes after `gap`. Whether the loop was polling then.
+    fn round(&mut self, gap: u64) -> bool {
+        let until = self.now + gap;
+        let mut wait = self.pace.dry(self.now());
+        while wait == Wait::Poll && self.now < until {
+            self.now += 1;
+            self.polled += 1;
+            wait = match self.now < until {
+                true => self.pace.dry(self.now()),
+                false => wait,
+            };
+        }
+        self.now = until;
+        self.pace.worked();
+        wait == Wait::Poll
+    }
+
+    fn rounds(&mut self, count: usize, gap: u64) -> usize {
+        (0..count).filter(|_| self.round(gap)).count()
     }
 }
 
 #[test]
-fn it_learns_anew_within_a_dozen_rounds() {
-    let (mut pace, mut now) = trained(1_000_000);
-    for _ in 0..12 {
-        pace.dry(us(now));
-        now += 5;
-        pace.slept(us(now));
-        pace.worked(us(now));
+fn it_polls_where_work_comes_soon() {
+    for gap in [1, 5, 20, 49] {
+        let mut under = Loop::new(MOST);
+        under.rounds(50, gap);
+        assert_eq!(under.rounds(1000, gap), 1000, "gap {gap}");
     }
-    assert!(polls_for(&mut pace, now) > 0);
+}
+
+#[test]
+fn without_work_it_sleeps_soon() {
+    let mut under = Loop::new(MOST);
+    under.rounds(1000, 5);
+    under.polled = 0;
+    assert!(!under.round(1_000_000));
+    assert!((45..=50).contains(&under.polled), "polled for {}", under.polled);
+}
+
+#[test]
+fn where_work_comes_late_it_is_tried_within_its_share() {
+    for gap in [60, 100, 1_000, 10_000, 1_000_000] {
+        let mut under = Loop::new(MOST);
+        under.rounds(100, 5);
+        under.rounds(100, gap);
+        let (begun, polled) = (under.now, under.polled);
+        assert_eq!(under.rounds(2_000, gap), 0);
+        let (passed, polled) = (under.now - begun, under.polled - polled);
+        assert!(
+            polled * TRIES <= passed + 1_100 * TRIES,
+            "gap {gap}: {polled} of {passed}"
+        );
+        assert!(polled > 0, "gap {gap}: never tried again");
+    }
+}
+
+#[test]
+fn it_learns_anew_though_both_ends_slept() {
+    let mut under = Loop::new(MOST);
+    under.rounds(100, 70);
+    // From now on the peer answers at once whoever polls, and late whoever sleeps.
+    let mut polling = 0;
+    for _ in 0..400 {
+        let tries = under.pace.clone().dry(under.now()) == Wait::Poll;
+        polling += usize::from(under.round(if tries { 5 } else { 70 }));
+    }
+    assert!(polling > 200, "polled {polling} times of 400");
 }
 
 #[test]
 fn zero_never_polls() {
-    let mut pace = Pace::new(Duration::ZERO);
-    let mut now = 0;
-    for _ in 0..100 {
-        assert_eq!(pace.dry(us(now)), Wait::Sleep);
-        now += 1;
-        pace.worked(us(now));
+    let mut under = Loop::new(Duration::ZERO);
+    assert_eq!(under.rounds(100, 1), 0);
+}
+
+#[test]
+fn a_crowded_core_is_left_alone_for_longer_and_longer() {
+    let mut under = Loop::new(MOST);
+    under.rounds(100, 5);
+    let mut rests = Vec::new();
+    for _ in 0..6 {
+        assert_eq!(under.pace.dry(under.now()), Wait::Poll);
+        under.now += 15;
+        assert_eq!(under.pace.dry(under.now()), Wait::Sleep, "somebody ran for 15 us");
+        under.pace.worked();
+        let begun = under.now;
+        while !under.round(5) {
+            assert!(under.now - begun < 1_000_000, "the rest ends");
+        }
+        rests.push(under.now - begun);
     }
+    assert!(rests[0] >= 1_000 && rests[0] < 1_100, "{rests:?}");
+    assert!(
+        rests.windows(2).all(|pair| pair[1] > pair[0] * 3 / 2),
+        "{rests:?}"
+    );
+    under.rounds(100_000, 5);
+    under.pace.dry(under.now());
+    under.now += 15;
+    under.pace.dry(under.now());
+    under.pace.worked();
+    let begun = under.now;
+    while !under.round(5) {}
+    assert!(
+        under.now - begun < 1_100,
+        "long without a crowd, the first rest is short again"
+    );
 }
 
 #[test]
-fn a_crowded_core_is_left_alone_for_a_while() {
-    let (mut pace, now) = trained(5);
-    assert_eq!(pace.dry(us(now)), Wait::Poll);
-    assert_eq!(pace.dry(us(now + 15)), Wait::Sleep, "somebody ran for 14 us");
-    pace.worked(us(now + 20));
-    assert_eq!(pace.dry(us(now + 21)), Wait::Sleep, "it rests");
-    pace.worked(us(now + 22));
-    assert_eq!(pace.dry(us(now + 1_100)), Wait::Poll, "the rest is over");
-    assert_eq!(pace.dry(us(now + 1_115)), Wait::Sleep, "crowded still");
-    pace.worked(us(now + 1_116));
-    assert_eq!(pace.dry(us(now + 2_500)), Wait::Sleep, "it rests for longer now");
-}
-
-#[test]
-fn a_sleep_does_not_look_like_a_crowd() {
-    let (mut pace, now) = trained(5);
-    pace.dry(us(now));
-    pace.slept(us(now + 40));
-    pace.dry(us(now + 41));
-    pace.worked(us(now + 42));
-    assert_eq!(pace.dry(us(now + 43)), Wait::Poll);
+fn a_sleep_is_not_taken_for_a_crowd() {
+    let mut under = Loop::new(MOST);
+    under.rounds(1000, 5);
+    under.rounds(3, 5_000);
+    assert!(under.round(5));
 }

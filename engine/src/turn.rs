@@ -31,8 +31,10 @@ use std::sync::{Arc, mpsc};
 
 /// Connections that are looked at without asking epoll.
 const CLOSE_MAX: usize = 4;
-/// So many turns in a row may do without epoll: then it is asked for the other connections.
+/// So many turns in a row that found something may do without epoll: then it is asked for the other connections.
 const TURNS_WITHOUT_EPOLL: u32 = 16;
+/// Of so many looks that found nothing one asks epoll, and lets other threads run first.
+const LOOKS_CLOSE: u32 = 4;
 
 /// The reactor's thread.
 pub(crate) fn run<M: Machine>(
@@ -64,13 +66,14 @@ pub(crate) fn run<M: Machine>(
         ready: Vec::new(),
         close: Vec::new(),
         turns_without_epoll: 0,
+        dry_looks: 0,
         accepted: Vec::new(),
         messages: VecDeque::new(),
         handed_over: VecDeque::new(),
         receive: vec![0; config.read_bytes.max(4096)],
         turns: 0,
         events: 0,
-        worked_at: None,
+        worked: false,
     };
     reactor.drain();
     reactor.leave();
@@ -148,26 +151,26 @@ struct Reactor<M: Machine> {
     /// The connections that spoke last, if they were few.
     close: Vec<Key>,
     turns_without_epoll: u32,
+    /// In a row, without finding anything.
+    dry_looks: u32,
     accepted: Vec<ConnectionId>,
     messages: VecDeque<M::Control>,
     handed_over: VecDeque<HandedOver>,
     receive: Vec<u8>,
     turns: u64,
     events: u64,
-    /// When the machine was first told something in this turn.
-    worked_at: Option<Time>,
+    /// The machine was told something in this turn.
+    worked: bool,
 }
 
 impl<M: Machine> Reactor<M> {
     /// Looks for what has happened, or sleeps until something has; does it; says how to wait for the next.
     fn turn(&mut self, wait: Wait) -> Wait {
-        self.worked_at = None;
+        self.worked = false;
         self.turns += 1;
-        let found = match wait {
-            Wait::Poll => self.look_close(),
-            Wait::Sleep => false,
-        };
-        if !found {
+        let close = wait == Wait::Poll && self.may_look_close();
+        let enough = close && (self.look_close() || self.dry_looks % LOOKS_CLOSE != LOOKS_CLOSE - 1);
+        if !enough {
             self.look_around(wait);
         }
         self.tell_completions();
@@ -178,24 +181,29 @@ impl<M: Machine> Reactor<M> {
     }
 
     fn wait_next(&mut self) -> Wait {
-        if let Some(at) = self.worked_at {
-            self.pace.worked(at);
+        if self.worked {
+            self.pace.worked();
         }
         if self.has_to_tell() {
             return Wait::Poll;
         }
+        self.dry_looks = match self.worked {
+            true => 0,
+            false => self.dry_looks.wrapping_add(1),
+        };
         let wait = self.pace.dry(clock::now());
-        if wait == Wait::Poll && self.worked_at.is_none() {
+        if wait == Wait::Poll && self.dry_looks % LOOKS_CLOSE == LOOKS_CLOSE - 1 {
             crate::affinity::let_others_run();
         }
         wait
     }
 
+    fn may_look_close(&self) -> bool {
+        !self.close.is_empty() && self.turns_without_epoll < TURNS_WITHOUT_EPOLL
+    }
+
     /// Reads from the connections that spoke last; whether one had something.
     fn look_close(&mut self) -> bool {
-        if self.close.is_empty() || self.turns_without_epoll >= TURNS_WITHOUT_EPOLL {
-            return false;
-        }
         self.turns_without_epoll += 1;
         let close = std::mem::take(&mut self.close);
         let mut found = false;
@@ -218,9 +226,6 @@ impl<M: Machine> Reactor<M> {
             .epoll
             .wait(clock::now(), until, &mut ready)
             .expect("our own epoll set can be waited for");
-        if wait == Wait::Sleep {
-            self.pace.slept(clock::now());
-        }
         if !ready.is_empty() {
             self.close.clear();
         }
@@ -405,7 +410,7 @@ impl<M: Machine> Reactor<M> {
 
     fn tell(&mut self, now: Time, event: Event<'_, M::Control>) {
         self.events += 1;
-        self.worked_at.get_or_insert(now);
+        self.worked = true;
         self.machine.handle(now, event, &mut self.world.pool);
         self.drain();
     }
