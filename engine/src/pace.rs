@@ -18,9 +18,11 @@ use block::{Duration, Time};
 /// A look at the world that takes longer than this, and found nothing, let somebody else run.
 const CROWDED: Duration = Duration::from_micros(10);
 /// The first rest from polling after the core was found crowded, and the longest.
-const REST_MIN: Duration = Duration::from_millis(1);
+const REST_MIN: Duration = Duration::from_micros(200);
 /// See [`REST_MIN`].
-const REST_MAX: Duration = Duration::from_millis(256);
+const REST_MAX: Duration = Duration::from_millis(100);
+/// A core that is crowded again so soon after a rest is left alone for twice as long; later, somebody just passed by.
+const SOON: Duration = Duration::from_millis(2);
 /// One part of so many of the time may go into trying whether polling pays.
 const TRIES: u64 = 20;
 /// Tries saved up, at most.
@@ -94,8 +96,11 @@ impl Pace {
         let crowded = now.since(self.looked_at) > CROWDED;
         self.looked_at = now;
         if crowded {
+            self.rest = match now.since(self.rests_until) < SOON {
+                true => (self.rest * 2).min(REST_MAX),
+                false => REST_MIN,
+            };
             self.rests_until = now + self.rest;
-            self.rest = (self.rest * 2).min(REST_MAX);
             return self.sleep();
         }
         if now.since(since) >= self.most {
@@ -113,9 +118,6 @@ impl Pace {
         let pays = self.finds >= ALWAYS / 2 || self.saved >= self.most;
         if self.most.is_zero() || !pays || now < self.rests_until {
             return self.sleep();
-        }
-        if now.since(self.rests_until) > self.rest {
-            self.rest = REST_MIN;
         }
         self.dry = Dry::Polling { since: now };
         self.looked_at = now;

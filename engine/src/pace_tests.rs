@@ -118,7 +118,7 @@ fn a_crowded_core_is_left_alone_for_longer_and_longer() {
         }
         rests.push(under.now - begun);
     }
-    assert!(rests[0] >= 1_000 && rests[0] < 1_100, "{rests:?}");
+    assert!(rests[0] >= 200 && rests[0] < 300, "{rests:?}");
     assert!(
         rests.windows(2).all(|pair| pair[1] > pair[0] * 3 / 2),
         "{rests:?}"
