@@ -36,7 +36,7 @@ impl MemoryDisk {
                 let into = self
                     .region
                     .slice_mut(to_index(offset_bytes), buffer.length as usize);
-                into.copy_from_slice(pool.bytes(buffer));
+                copy_past_caches(into, pool.bytes(buffer));
             }
             DiskOperation::Flush => {}
             DiskOperation::WriteZeroes {
@@ -50,4 +50,33 @@ impl MemoryDisk {
             } => self.region.forget(to_index(offset_bytes), to_index(length_bytes)),
         }
     }
+}
+
+/// Copies whole blocks without reading what was there before, and without driving anything else out of the caches: a disk's
+/// blocks are many, and none is looked at again soon. Half the cost of a plain copy where memory is cold.
+#[cfg(target_arch = "x86_64")]
+fn copy_past_caches(into: &mut [u8], from: &[u8]) {
+    use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
+    const PIECE: usize = size_of::<__m128i>();
+    assert_eq!(into.len(), from.len(), "as much as there is room for");
+    assert!(
+        into.as_ptr().cast::<__m128i>().is_aligned() && into.len().is_multiple_of(PIECE),
+        "whole blocks of a disk"
+    );
+    for at in (0..into.len()).step_by(PIECE) {
+        // SAFETY: both slices have a whole piece at `at`, the target is aligned as checked above, and every x86-64 processor
+        // has these instructions.
+        unsafe {
+            let piece = _mm_loadu_si128(from.as_ptr().add(at).cast());
+            _mm_stream_si128(into.as_mut_ptr().add(at).cast(), piece);
+        }
+    }
+    // SAFETY: every x86-64 processor has it. Nothing reads the blocks before what was streamed there is in place.
+    unsafe { _mm_sfence() };
+}
+
+/// Copies whole blocks.
+#[cfg(not(target_arch = "x86_64"))]
+fn copy_past_caches(into: &mut [u8], from: &[u8]) {
+    into.copy_from_slice(from);
 }
