@@ -226,7 +226,7 @@ impl Bench {
             host_id: HostId([7; 16]),
             cntlid,
             subsystem: Nqn::parse(SUBSYSTEM).expect("a name"),
-            host: Nqn::parse(HOST).expect("a name"),
+            host: Some(Nqn::parse(HOST).expect("a name")),
         };
         let data = parameters.encode();
         let sgl = Sgl::InCapsule {

@@ -29,8 +29,9 @@ pub struct ConnectParameters {
     pub cntlid: Cntlid,
     /// The subsystem asked for.
     pub subsystem: Nqn,
-    /// The host's name.
-    pub host: Nqn,
+    /// The host's name. `None`: the field is empty. A host must have a name, but load generators exist that give none; a
+    /// subsystem that asks nobody who he is may take them.
+    pub host: Option<Nqn>,
 }
 
 impl ConnectParameters {
@@ -43,7 +44,10 @@ impl ConnectParameters {
             host_id: HostId(data.hostid),
             cntlid: Cntlid(data.cntlid.get()),
             subsystem: name(&data.subnqn, InvalidParameter::SUBNQN)?,
-            host: name(&data.hostnqn, InvalidParameter::HOSTNQN)?,
+            host: match data.hostnqn[0] {
+                0 => None,
+                _ => Some(name(&data.hostnqn, InvalidParameter::HOSTNQN)?),
+            },
         })
     }
 
@@ -53,9 +57,14 @@ impl ConnectParameters {
             hostid: self.host_id.0,
             cntlid: U16::new(self.cntlid.0),
             subnqn: self.subsystem.to_field(),
-            hostnqn: self.host.to_field(),
+            hostnqn: self.host.as_ref().map_or([0; Nqn::FIELD_SIZE], Nqn::to_field),
             ..ConnectData::default()
         }
+    }
+
+    /// The host's name as text; empty if it gave none.
+    pub fn host_name(&self) -> &str {
+        self.host.as_ref().map_or("", Nqn::as_str)
     }
 
     /// From bytes off the wire, which must be at least the 1024 of [`ConnectData`].

@@ -99,7 +99,12 @@ impl Target {
     /// Which subsystem a Connect names, if its host may connect there.
     fn resolve(&self, parameters: &ConnectParameters) -> Result<SubsystemRef, Refused> {
         if parameters.subsystem.is_discovery() {
-            return Ok(SubsystemRef::Discovery);
+            return match parameters.host {
+                Some(_) => Ok(SubsystemRef::Discovery),
+                None => Err(invalid_parameter(InvalidParameter::in_data(
+                    InvalidParameter::HOSTNQN,
+                ))),
+            };
         }
         let name = parameters.subsystem.as_str();
         // Whoever came from there, while the subsystem moves, tries again: he is not sent to and fro.
@@ -112,12 +117,18 @@ impl Target {
             .ok_or(invalid_parameter(InvalidParameter::in_data(
                 InvalidParameter::SUBNQN,
             )))?;
-        let host = parameters.host.as_str();
+        let host = parameters.host_name();
         // A host identifier belongs to one host: reservations go by it.
         let mut controllers = subsystem.controllers.values();
         let stolen =
             controllers.any(|controller| controller.host_id == parameters.host_id && controller.host != host);
-        if stolen || !subsystem.admits(host) {
+        let admitted = subsystem.admits(host);
+        if parameters.host.is_none() && !admitted {
+            return Err(invalid_parameter(InvalidParameter::in_data(
+                InvalidParameter::HOSTNQN,
+            )));
+        }
+        if stolen || !admitted {
             return Err(Status::CONNECT_INVALID_HOST.do_not_retry().into());
         }
         Ok(SubsystemRef::Key(key))
@@ -149,7 +160,7 @@ impl Target {
         let known = holder.connected_hosts();
         let association = Association {
             cntlid,
-            host: parameters.host.as_str().to_owned(),
+            host: parameters.host_name().to_owned(),
             host_id: parameters.host_id,
             admin: id,
         };
@@ -183,7 +194,7 @@ impl Target {
         let controller = self
             .controller_mut(subsystem, parameters.cntlid)
             .ok_or(unknown(InvalidParameter::CNTLID))?;
-        if controller.host != parameters.host.as_str() {
+        if controller.host != parameters.host_name() {
             return Err(unknown(InvalidParameter::HOSTNQN));
         }
         if controller.host_id != parameters.host_id {

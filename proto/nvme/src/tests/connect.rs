@@ -20,7 +20,7 @@ fn parameters() -> ConnectParameters {
         host_id: HostId([7; 16]),
         cntlid: Cntlid::DYNAMIC,
         subsystem: Nqn::parse("nqn.subsystem").unwrap(),
-        host: Nqn::parse("nqn.host").unwrap(),
+        host: Some(Nqn::parse("nqn.host").unwrap()),
     }
 }
 
@@ -42,6 +42,16 @@ fn parameters_survive_the_wire() {
         ConnectParameters::parse_bytes(&data.as_bytes()[..1023]).map_err(|error| error.needed_bytes),
         Err(1024)
     );
+}
+
+#[test]
+fn a_host_may_be_nameless() {
+    let nameless = ConnectParameters {
+        host: None,
+        ..parameters()
+    };
+    assert_eq!(ConnectParameters::parse(&nameless.encode()), Ok(nameless.clone()));
+    assert_eq!((nameless.host_name(), parameters().host_name()), ("", "nqn.host"));
 }
 
 #[test]

@@ -113,6 +113,22 @@ fn connect_refusals_say_what_is_wrong() {
             in_data(256),
         ),
         (
+            (SUBNQN, ""),
+            ID_A,
+            0xffff,
+            connect(0, true),
+            invalid,
+            in_data(512),
+        ),
+        (
+            (nvme::nqn::DISCOVERY, ""),
+            ID_A,
+            0xffff,
+            connect(0, true),
+            invalid,
+            in_data(512),
+        ),
+        (
             (SUBNQN, stranger),
             ID_A,
             0xffff,

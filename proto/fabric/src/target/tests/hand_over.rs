@@ -49,7 +49,7 @@ fn connect_capsule(world: &mut World, connection: ConnectionId, name: &str, data
         host_id: ID_A,
         cntlid: Cntlid::DYNAMIC,
         subsystem: Nqn::parse(name).expect("a name"),
-        host: Nqn::parse(HOST_A).expect("a name"),
+        host: Some(Nqn::parse(HOST_A).expect("a name")),
     };
     let cid = world.cid(connection);
     let length = 1024;

@@ -525,7 +525,7 @@ impl World {
             host_id,
             cntlid,
             subsystem: Nqn::parse(names.0).expect("a name"),
-            host: Nqn::parse(names.1).expect("a name"),
+            host: (!names.1.is_empty()).then(|| Nqn::parse(names.1).expect("a name")),
         };
         let cid = self.cid(connection);
         let data = parameters.encode();

@@ -46,6 +46,25 @@ fn hosts_see_their_own_namespaces_only() {
 }
 
 #[test]
+fn what_any_host_sees_the_nameless_see_too() {
+    let mut world = World::new();
+    world.put_namespace(2, namespace(2, &[crate::target::ANY_HOST]), None);
+    let (nameless, a) = (world.host("", ID_B), world.host(HOST_A, ID_A));
+    assert_eq!(active(&mut world, nameless), [2]);
+    assert_eq!(active(&mut world, a), [1, 2]);
+    assert!(
+        world
+            .io(nameless, 2, read(0, 1), &[], BLOCK as u32)
+            .status
+            .is_success()
+    );
+    assert_eq!(
+        world.io(nameless, 1, read(0, 1), &[], BLOCK as u32).status,
+        INVALID
+    );
+}
+
+#[test]
 fn a_namespace_that_shrank_refuses_what_is_beyond() {
     let mut world = World::new();
     let host = world.host(HOST_A, ID_A);
