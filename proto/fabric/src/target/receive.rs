@@ -7,7 +7,7 @@ use super::io::Asked;
 use super::queue::{Connection, Incoming, Phase, Queue};
 use super::transfer::{self, Direction};
 use crate::driver::ConnectionId;
-use crate::tcp::framing::{Fatal, FatalErrorStatus};
+use crate::tcp::framing::{Fatal, FatalErrorStatus, Frame};
 use crate::tcp::target::{Step, Transfer};
 use block::{Memory, Time};
 use nvme::{AdminCommand, FabricsCommand, IoCommand, Sgl, Status, SubmissionQueueEntry};
@@ -34,7 +34,7 @@ impl Target {
             match read {
                 Ok(None) => break,
                 Ok(Some(step)) => {
-                    if !heard && matches!(step, Step::Command { .. } | Step::Transfer(_)) {
+                    if !heard && matches!(step, Step::Command(_) | Step::Transfer(_)) {
                         heard = self.hear(now, connection);
                     }
                     self.step(now, connection, step, memory);
@@ -49,10 +49,10 @@ impl Target {
         match step {
             Step::Initialized(response) => {
                 if !self.is_replayed(id) {
-                    self.send(id, response);
+                    self.send(id, *response);
                 }
             }
-            Step::Command { entry, data_length } => self.take_command(now, id, &entry, data_length, memory),
+            Step::Command(frame) => self.take_command(now, id, &frame, memory),
             Step::Transfer(transfer) => self.take_transfer(now, id, transfer, memory),
             Step::Data(bytes) => self.place_data(id, bytes, memory),
             Step::DataEnd { intact } => self.end_data(now, id, intact, memory),
@@ -60,15 +60,9 @@ impl Target {
         }
     }
 
-    fn take_command(
-        &mut self,
-        now: Time,
-        id: ConnectionId,
-        entry: &SubmissionQueueEntry,
-        data_length: u32,
-        memory: &mut dyn Memory,
-    ) {
+    fn take_command(&mut self, now: Time, id: ConnectionId, capsule: &Frame<'_>, memory: &mut dyn Memory) {
         let live = self.connections.get_mut(id).expect("its bytes are being read");
+        let (entry, data_length) = (&live.session.entry(capsule), capsule.data_length);
         live.incoming = (data_length > 0).then_some(Incoming {
             slot: None,
             offset: 0,

@@ -1,6 +1,6 @@
 //! What goes back to hosts, and how connections end.
 
-use super::command::{Command, CommandRef, Payload, Response, ResponseData, Stage};
+use super::command::{Command, CommandRef, Origin, Payload, Response, ResponseData, Stage};
 use super::controller::CommandError;
 use super::queue::{Connection, Phase, Queue};
 use super::subsystem::SubsystemRef;
@@ -30,14 +30,15 @@ impl Target {
         memory: &mut dyn Memory,
     ) {
         let live = self.connections.get_mut(id).expect("the command is alive");
-        let command = live.commands.remove(slot).expect("the command is alive");
-        let cid = command.cid();
+        let command = live.commands.get_mut(slot).expect("the command is alive");
+        let (origin, cid) = (command.origin, command.cid());
+        std::mem::take(&mut command.payload).release(memory);
+        live.commands.remove(slot);
         // What was refused is nothing to whom the connection may be handed over.
         live.kept.truncate(INITIALIZATION_BYTES);
         if !response.status.is_success() {
-            self.log_error(id, &command, &response);
+            self.log_error(id, origin, &response);
         }
-        command.payload.release(memory);
         let omitted = match response.data {
             ResponseData::None => false,
             data => {
@@ -102,13 +103,13 @@ impl Target {
         self.send(id, capsule);
     }
 
-    fn log_error(&mut self, id: ConnectionId, command: &Command, response: &Response) {
+    fn log_error(&mut self, id: ConnectionId, origin: Origin, response: &Response) {
         let Some(queue) = self.connections[id].queue() else {
             return;
         };
         let error = CommandError {
             qid: queue.qid,
-            origin: command.origin,
+            origin,
             status: response.status,
             location: response.location,
         };

@@ -306,7 +306,12 @@ impl FrameReader {
     pub fn advance<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Piece<'a>>, Fatal> {
         loop {
             match self.state {
-                State::Header => return Ok(self.read_header(bytes)?.map(Piece::Header)),
+                State::Header => {
+                    if let Some(frame) = self.read_plain_header(bytes) {
+                        return Ok(Some(Piece::Header(frame)));
+                    }
+                    return Ok(self.read_header(bytes)?.map(Piece::Header));
+                }
                 State::Padding { left, then } => {
                     let skipped = left.min(bytes.len());
                     *bytes = &bytes[skipped..];
@@ -407,6 +412,45 @@ impl FrameReader {
         current.digest = current.digest.map(|digest| crc32c::crc32c_append(digest, data));
         self.state = State::Data(current);
         Some(data)
+    }
+
+    /// A header as nearly all are: in one piece, without digests or padding, of a command or its data. `None`: it must be looked
+    /// at closely, as [`FrameReader::read_header`] does.
+    #[inline]
+    fn read_plain_header<'a>(&mut self, bytes: &mut &'a [u8]) -> Option<Frame<'a>> {
+        if self.held_length > 0 || self.digests.header || self.digests.data {
+            return None;
+        }
+        let [code, flags, hlen, pdo, plen @ ..] = *bytes.first_chunk::<COMMON_HEADER_BYTES>()?;
+        let (kind, limit) = match (self.end, code) {
+            (End::Controller, 0x04) => (PduType::CapsuleCmd, self.limits.capsule_data_bytes),
+            (End::Controller, 0x06) => (PduType::H2cData, self.limits.transfer_data_bytes),
+            (End::Host, 0x05) => (PduType::CapsuleResp, 0),
+            (End::Host, 0x07) => (PduType::C2hData, self.limits.transfer_data_bytes),
+            _ => return None,
+        };
+        let data_length = u32::from_le_bytes(plen).checked_sub(hlen.into())?;
+        let digests = flags & (FLAG_HEADER_DIGEST | FLAG_DATA_DIGEST);
+        if usize::from(hlen) != kind.header_bytes() || digests != 0 || data_length > limit {
+            return None;
+        }
+        if data_length > 0 && pdo != hlen {
+            return None;
+        }
+        let (whole, rest) = bytes.split_at_checked(hlen.into())?;
+        *bytes = rest;
+        if data_length > 0 {
+            self.state = State::Data(Current {
+                data_left: data_length,
+                digest: None,
+            });
+        }
+        Some(Frame {
+            kind,
+            flags,
+            data_length,
+            whole: Some(whole),
+        })
     }
 
     fn read_header<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Frame<'a>>, Fatal> {
@@ -610,6 +654,23 @@ impl Default for FrameWriter {
     }
 }
 
+/// A header of 24 bytes as nearly all are: without digests or padding.
+#[inline]
+fn plain_header(kind: PduType, flags: u8, specific: &[u8; 16], data_length: u32) -> SessionBytes {
+    const LENGTH: u8 = 24;
+    let mut bytes = [0; SessionBytes::SHORT_MAX];
+    bytes[0] = kind as u8;
+    bytes[1] = flags;
+    bytes[2] = LENGTH;
+    bytes[3] = if data_length > 0 { LENGTH } else { 0 };
+    bytes[4..8].copy_from_slice(&(u32::from(LENGTH) + data_length).to_le_bytes());
+    bytes[8..24].copy_from_slice(specific);
+    SessionBytes::Short {
+        length: LENGTH,
+        bytes,
+    }
+}
+
 impl FrameWriter {
     /// Everything of a PDU that goes before `data_length` bytes of data. `specific` is the header behind its first eight
     /// bytes; `flags` are those of the PDU, digest bits not included.
@@ -618,7 +679,18 @@ impl FrameWriter {
     ///
     /// # Panics
     /// If `specific` has not the length that `kind` wants.
+    #[inline]
     pub fn before_data(&self, kind: PduType, flags: u8, specific: &[u8], data_length: u32) -> SessionBytes {
+        let plain = !self.digests.header && !self.digests.data && self.data_alignment_bytes == 4;
+        match specific.try_into() {
+            Ok(specific) if plain && kind.header_bytes() == 24 && kind.has_digests() => {
+                plain_header(kind, flags, specific, data_length)
+            }
+            _ => self.any_before_data(kind, flags, specific, data_length),
+        }
+    }
+
+    fn any_before_data(&self, kind: PduType, flags: u8, specific: &[u8], data_length: u32) -> SessionBytes {
         assert_eq!(
             specific.len() + COMMON_HEADER_BYTES,
             kind.header_bytes(),
@@ -639,33 +711,18 @@ impl FrameWriter {
             true => u8::try_from(data_offset).expect("alignment is at most 128"),
             false => 0,
         };
-        let mut bytes = [0; HEADER_BYTES_MAX];
-        bytes[0] = kind as u8;
-        bytes[1] = flags | digests;
-        bytes[2] = u8::try_from(kind.header_bytes()).expect("short");
-        bytes[3] = pdo;
-        bytes[4..8].copy_from_slice(&length.to_le_bytes());
-        // By length, so that each copy is of a length that the compiler knows.
-        match specific.len() {
-            16 => bytes[8..24].copy_from_slice(specific),
-            64 => bytes[8..72].copy_from_slice(specific),
-            _ => bytes[8..8 + specific.len()].copy_from_slice(specific),
-        }
-        if !header_digest && data_offset <= SessionBytes::SHORT_MAX {
-            let (short, _) = bytes.split_first_chunk().expect("longer");
-            return SessionBytes::Short {
-                length: data_offset as u8,
-                bytes: *short,
-            };
-        }
-        let mut sent = SessionBytes::with_capacity(data_offset);
-        sent.extend_from_slice(&bytes[..kind.header_bytes()]);
+        let mut common = [kind as u8, flags | digests, 0, pdo, 0, 0, 0, 0];
+        common[2] = u8::try_from(kind.header_bytes()).expect("short");
+        common[4..].copy_from_slice(&length.to_le_bytes());
+        let mut bytes = SessionBytes::with_capacity(data_offset);
+        bytes.extend_from_slice(&common);
+        bytes.extend_from_slice(specific);
         if header_digest {
-            let digest = crc32c::crc32c(&sent);
-            sent.extend_from_slice(&digest.to_le_bytes());
+            let digest = crc32c::crc32c(&bytes);
+            bytes.extend_from_slice(&digest.to_le_bytes());
         }
-        sent.pad_to(data_offset);
-        sent
+        bytes.pad_to(data_offset);
+        bytes
     }
 
     /// What goes behind `data`: its digest, or nothing.

@@ -26,14 +26,10 @@ pub struct SessionConfig {
 #[derive(Debug)]
 pub enum Step<'a> {
     /// The host asked to initialise, and these bytes answer it.
-    Initialized(SessionBytes),
-    /// A command. If it carries data, [`Step::Data`] and one [`Step::DataEnd`] follow.
-    Command {
-        /// The submission queue entry.
-        entry: SubmissionQueueEntry,
-        /// How much data the capsule carries.
-        data_length: u32,
-    },
+    Initialized(Box<SessionBytes>),
+    /// A command: its entry is [`Session::entry`]'s to tell. If it carries data, [`Step::Data`] and one [`Step::DataEnd`]
+    /// follow.
+    Command(Frame<'a>),
     /// Data for an R2T; [`Step::Data`] and one [`Step::DataEnd`] follow.
     Transfer(Transfer),
     /// Bytes of the data announced last.
@@ -106,9 +102,13 @@ impl Session {
     ///
     /// # Errors
     /// The host broke the protocol: send [`Session::terminate`] and close.
+    #[inline]
     pub fn read<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Step<'a>>, Fatal> {
         match self.reader.advance(bytes)? {
             None => Ok(None),
+            Some(Piece::Header(frame)) if frame.kind == PduType::CapsuleCmd && self.initialized => {
+                Ok(Some(Step::Command(frame)))
+            }
             Some(Piece::Header(frame)) => self.step(&frame).map(Some),
             Some(Piece::Data(data)) => Ok(Some(Step::Data(data))),
             Some(Piece::End { intact }) => Ok(Some(Step::DataEnd { intact })),
@@ -126,7 +126,15 @@ impl Session {
         self.reader.landed(data);
     }
 
-    fn step(&mut self, frame: &Frame<'_>) -> Result<Step<'static>, Fatal> {
+    /// The submission queue entry of the command that [`Session::read`] told last.
+    #[inline]
+    pub fn entry(&self, capsule: &Frame<'_>) -> SubmissionQueueEntry {
+        let header = self.reader.bytes_of(capsule);
+        let entry = header.last_chunk().expect("a capsule ends with its entry");
+        SubmissionQueueEntry::from_bytes(*entry)
+    }
+
+    fn step<'a>(&mut self, frame: &Frame<'a>) -> Result<Step<'a>, Fatal> {
         let initializes = frame.kind == PduType::IcReq;
         if frame.kind == PduType::H2cTermReq {
             return Ok(Step::Terminated);
@@ -136,11 +144,8 @@ impl Session {
             return Err(fatal(header, FatalErrorStatus::PduSequenceError, 0));
         }
         match frame.kind {
-            PduType::IcReq => self.initialize(frame).map(Step::Initialized),
-            PduType::CapsuleCmd => Ok(Step::Command {
-                entry: SubmissionQueueEntry::parse(&header[8..]).expect("the header is long enough"),
-                data_length: frame.data_length,
-            }),
+            PduType::IcReq => self.initialize(frame).map(Box::new).map(Step::Initialized),
+            PduType::CapsuleCmd => Ok(Step::Command(*frame)),
             PduType::H2cData => transfer(frame, header).map(Step::Transfer),
             _ => unreachable!("the reader lets pass only what hosts send"),
         }
