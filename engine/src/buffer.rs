@@ -11,6 +11,7 @@
 //!
 //! Not here: who holds what (the counts only say how many).
 
+use crate::stand_in::{self, StandIn, StandIns};
 use block::{BufferId, BufferSlice, Memory};
 use std::io;
 
@@ -115,6 +116,7 @@ pub struct Pool {
     idle_count: usize,
     in_use_bytes: u64,
     buffers: u64,
+    stand_ins: StandIns,
 }
 
 impl Pool {
@@ -134,6 +136,7 @@ impl Pool {
             idle_count: 0,
             in_use_bytes: 0,
             buffers: 0,
+            stand_ins: StandIns::default(),
         })
     }
 
@@ -152,8 +155,48 @@ impl Pool {
         (self.slabs.len() * SLAB_BYTES) as u64
     }
 
+    /// Lets bytes elsewhere stand for a buffer's first: from now on it reads as if they had been copied. False if it cannot be,
+    /// or would not pay: then they must be copied.
+    ///
+    /// # Safety
+    /// The bytes stay where they are, and as they are, until [`Pool::own_bytes_of`] was told of their range.
+    pub(crate) unsafe fn stand_in(&mut self, slice: BufferSlice, bytes: *const u8) -> bool {
+        let length = slice.length as usize;
+        if length < stand_in::LENGTH_MIN || slice.offset != 0 || !self.stand_ins.has_room() {
+            return false;
+        }
+        self.checked_offset(slice);
+        self.stand_ins.take(slice.buffer);
+        self.stand_ins.add(StandIn {
+            buffer: slice.buffer,
+            start: bytes,
+            length,
+        });
+        true
+    }
+
+    /// These bytes are about to change: buffers that they stand for get copies.
+    pub(crate) fn own_bytes_of(&mut self, start: *const u8, length: usize) {
+        while let Some(buffer) = self.stand_ins.over(start, length) {
+            self.own_bytes(buffer);
+        }
+    }
+
+    fn own_bytes(&mut self, buffer: BufferId) {
+        let Some(stand_in) = self.stand_ins.take(buffer) else {
+            return;
+        };
+        let (slab, chunk, length) = self.locate(buffer);
+        let own = self
+            .region
+            .slice_mut(slab * SLAB_BYTES + chunk * length, stand_in.length);
+        // SAFETY: whoever let these bytes stand in keeps them as they are until this was done, and they are not the pool's.
+        own.copy_from_slice(unsafe { std::slice::from_raw_parts(stand_in.start, stand_in.length) });
+    }
+
     /// Where a slice lies, for the kernel. Valid while somebody holds the buffer.
     pub(crate) fn address(&mut self, slice: BufferSlice) -> *mut u8 {
+        self.own_bytes(slice.buffer);
         let start = self.checked_offset(slice);
         self.region.at(start)
     }
@@ -314,6 +357,7 @@ impl Memory for Pool {
             return;
         }
         entry.take_back(chunk);
+        self.stand_ins.take(buffer);
         self.in_use_bytes -= length as u64;
         self.buffers -= 1;
         match (entry.role, entry.lent_count) {
@@ -326,10 +370,20 @@ impl Memory for Pool {
 
     fn bytes(&self, slice: BufferSlice) -> &[u8] {
         let start = self.checked_offset(slice);
+        if let Some(stand_in) = self.stand_ins.of(slice.buffer) {
+            let (from, length) = (slice.offset as usize, slice.length as usize);
+            assert!(
+                from + length <= stand_in.length,
+                "slice {slice:?} of what was read"
+            );
+            // SAFETY: inside of what stands in, which stays as it is until [`Pool::own_bytes_of`].
+            return unsafe { std::slice::from_raw_parts(stand_in.start.add(from), length) };
+        }
         self.region.slice(start, slice.length as usize)
     }
 
     fn bytes_mut(&mut self, slice: BufferSlice) -> &mut [u8] {
+        self.own_bytes(slice.buffer);
         let start = self.checked_offset(slice);
         self.region.slice_mut(start, slice.length as usize)
     }

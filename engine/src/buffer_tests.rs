@@ -1,7 +1,8 @@
 //! The pool against a slow oracle (a list of what is lent), and its refusals.
 //!
 //! Mutants these tests catch: a released chunk lent twice; a chunk of a wrong size or place; a count that loses a
-//! holder; a slab that does not come back to other classes; a row of slabs given back in part; a limit overrun.
+//! holder; a slab that does not come back to other classes; a row of slabs given back in part; a limit overrun; bytes that stand
+//! in and are changed, or outlive the buffer.
 
 use super::*;
 use proptest::prelude::*;
@@ -92,6 +93,55 @@ fn an_exhausted_pool_says_none_and_recovers() {
     assert!(pool.allocate(1).is_none());
     pool.release(row.buffer);
     assert!(pool.allocate(1).is_some());
+}
+
+#[test]
+fn what_stands_in_reads_as_if_it_had_been_copied() {
+    const LENGTH: usize = stand_in::LENGTH_MIN;
+    let mut pool = Pool::new(4 * MIB).unwrap();
+    let mut elsewhere: Vec<u8> = (0..4 * LENGTH).map(|at| (at / 7) as u8).collect();
+    let expected = elsewhere.clone();
+    let at = |part: usize| part * LENGTH..(part + 1) * LENGTH;
+    let slices: Vec<_> = (0..4)
+        .map(|part| {
+            let slice = pool.allocate(LENGTH as u32).unwrap();
+            pool.bytes_mut(slice).fill(0xee);
+            // SAFETY: the pool is told before the bytes are changed.
+            assert!(unsafe { pool.stand_in(slice, elsewhere[at(part)].as_ptr()) });
+            slice
+        })
+        .collect();
+    // The second is changed elsewhere, the last bytes of the third too; the fourth in the buffer.
+    pool.own_bytes_of(elsewhere[LENGTH..].as_ptr(), LENGTH);
+    elsewhere[at(1)].fill(1);
+    pool.own_bytes_of(elsewhere[3 * LENGTH - 1..].as_ptr(), 1);
+    elsewhere[3 * LENGTH - 1] = 2;
+    pool.bytes_mut(slices[3])[0] = 3;
+    for part in 0..3 {
+        assert!(pool.bytes(slices[part]) == &expected[at(part)], "part {part}");
+    }
+    let middle = slices[0].part(100, 200);
+    assert_eq!(pool.bytes(middle), &expected[100..300]);
+    assert_eq!(pool.bytes(slices[3])[0], 3);
+    assert!(pool.bytes(slices[3])[1..] == expected[3 * LENGTH + 1..]);
+    slices.iter().for_each(|slice| pool.release(slice.buffer));
+    let again = pool.allocate(LENGTH as u32).unwrap();
+    assert_eq!(again, slices[0], "the same chunk");
+    assert_eq!(pool.bytes(again)[0], 0xee, "nothing stands for it any more");
+}
+
+#[test]
+fn no_more_stand_in_than_are_searched_fast() {
+    let mut pool = Pool::new(64 * MIB).unwrap();
+    let elsewhere = vec![7; stand_in::LENGTH_MIN];
+    let mut stand_in = |length| {
+        let slice = pool.allocate(length).unwrap();
+        // SAFETY: the bytes do not change.
+        unsafe { pool.stand_in(slice, elsewhere.as_ptr()) }
+    };
+    assert!(!stand_in(4096), "a short one is copied");
+    let long = stand_in::LENGTH_MIN as u32;
+    assert_eq!((0..100).filter(|_| stand_in(long)).count(), stand_in::COUNT_MAX);
 }
 
 #[test]

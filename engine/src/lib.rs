@@ -14,6 +14,7 @@
 //! | [`buffer`] | the pool of payload buffers, lent by descriptor |
 //! | [`clock`] | the monotonic clock |
 //! | `socket`, `connection` | listeners, connections |
+//! | `stand_in` | bytes of a memory disk that stand for a buffer's own |
 //! | `outgoing` | what a connection has to send; gathered sends |
 //! | `address` | the calls on sockets that the standard library does not have |
 //! | [`disk`] | disks in words: what one is made of, what was opened |
@@ -55,6 +56,7 @@ mod passthrough;
 mod queue;
 mod ring;
 mod socket;
+mod stand_in;
 mod task;
 mod threads;
 mod turn;

@@ -6,7 +6,8 @@ use block::Memory;
 use fabric::driver::DiskOperation;
 use std::io;
 
-/// Bytes that read as zeroes until written. Memory is taken from the machine page by page, as written.
+/// Bytes that read as zeroes until written. Long reads are not copied: the disk's own bytes stand for the buffer's (see
+/// [`stand_in`](crate::stand_in)) until they change. Memory is taken from the machine page by page, as written.
 pub(crate) struct MemoryDisk {
     region: Region,
 }
@@ -28,11 +29,16 @@ impl MemoryDisk {
         match *operation {
             DiskOperation::Read { offset_bytes, buffer } => {
                 let from = self.region.slice(to_index(offset_bytes), buffer.length as usize);
-                pool.bytes_mut(buffer).copy_from_slice(from);
+                // SAFETY: the disk's memory stays where it is while the reactor lives, and `about_to_change` says of every change.
+                let stands_in = unsafe { pool.stand_in(buffer, from.as_ptr()) };
+                if !stands_in {
+                    pool.bytes_mut(buffer).copy_from_slice(from);
+                }
             }
             DiskOperation::Write {
                 offset_bytes, buffer, ..
             } => {
+                self.about_to_change(offset_bytes, buffer.length.into(), pool);
                 let into = self
                     .region
                     .slice_mut(to_index(offset_bytes), buffer.length as usize);
@@ -47,8 +53,15 @@ impl MemoryDisk {
             | DiskOperation::Discard {
                 offset_bytes,
                 length_bytes,
-            } => self.region.forget(to_index(offset_bytes), to_index(length_bytes)),
+            } => {
+                self.about_to_change(offset_bytes, length_bytes, pool);
+                self.region.forget(to_index(offset_bytes), to_index(length_bytes));
+            }
         }
+    }
+
+    fn about_to_change(&self, offset_bytes: u64, length_bytes: u64, pool: &mut Pool) {
+        pool.own_bytes_of(self.region.at(to_index(offset_bytes)), to_index(length_bytes));
     }
 }
 
