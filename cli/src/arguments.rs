@@ -344,6 +344,9 @@ pub(crate) struct DiskNodeOptions {
     /// A formatted disk (block device or file), or memory:SIZE for a volatile one; repeatable
     #[arg(long = "disk", required = true)]
     pub(crate) disks: Vec<String>,
+    /// On how many cores to work, each with disks of its own: by default as many as there are, never more than disks
+    #[arg(long, value_name = "N")]
+    pub(crate) cores: Option<std::num::NonZeroUsize>,
     /// Use threads for disks even where io_uring is to be had
     #[arg(long)]
     pub(crate) no_io_uring: bool,

@@ -10,6 +10,7 @@ use block::Tuning;
 use cluster::{ControllerNodeId, DiskNodeId, Incarnation};
 use control::agent::{Node, NodeKind};
 use std::io::Read;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -66,6 +67,10 @@ pub(crate) fn disk_node(options: DiskNodeOptions) -> anyhow::Result<ExitCode> {
         .map(|disk| disk.parse())
         .collect::<Result<_, _>>()?;
     config.buffer_bytes = options.node.memory;
+    let cores = options
+        .cores
+        .or_else(|| std::thread::available_parallelism().ok());
+    config.reactors = cores.map_or(1, NonZeroUsize::get);
     if options.no_io_uring {
         config.backend = disk_node::WantedBackend::Threads;
     }

@@ -104,7 +104,9 @@ pub struct DiskNodeOptions {
     pub disks: Vec<DiskOption>,
     /// The extents of memory disks; smaller ones where the disk is too small for one.
     pub memory_extent_bytes: u64,
-    /// The most that payload buffers take.
+    /// On how many cores it works, each with disks of its own; never more than disks.
+    pub reactors: usize,
+    /// The most that payload buffers take; each reactor has as much of it as it has of the disks.
     pub buffer_bytes: u64,
     /// How calls to disks are made.
     pub backend: WantedBackend,
@@ -113,7 +115,7 @@ pub struct DiskNodeOptions {
 }
 
 impl DiskNodeOptions {
-    /// With 64 MiB of buffers and the target's own limits.
+    /// With one reactor, 64 MiB of buffers and the target's own limits.
     pub fn new(node: DiskNodeId, incarnation: Incarnation) -> DiskNodeOptions {
         DiskNodeOptions {
             node,
@@ -121,6 +123,7 @@ impl DiskNodeOptions {
             listen: Vec::new(),
             disks: Vec::new(),
             memory_extent_bytes: cluster::spec::EXTENT_BYTES_DEFAULT,
+            reactors: 1,
             buffer_bytes: 64 << 20,
             backend: WantedBackend::Auto,
             target: fabric::target::TargetConfig::default(),

@@ -6,6 +6,7 @@
 //! | [`format`] | what it writes to a disk for itself, as bytes |
 //! | [`node`] | the node as a machine: boot, converge, serve; pure |
 //! | [`config`] | what it is started with |
+//! | `front` | the reactors of a node, seen together |
 //! | [`formatting`] | making a disk one of ours, once |
 //! | [`serve`] | the node over the engine, and its seam to the agent |
 //!
@@ -18,6 +19,8 @@ pub mod format;
 pub mod formatting;
 pub mod node;
 pub mod serve;
+
+mod front;
 
 pub use config::{DiskNodeOptions, DiskOption, ParseDiskOption, WantedBackend};
 pub use formatting::{FormatDisk, FormatOptions, format_disk};

@@ -2,16 +2,21 @@
 
 use crate::config::{DiskNodeOptions, DiskOption};
 use crate::format::{DATA_OFFSET, Superblock};
+use crate::front::{self, Front};
 use crate::node::{GivenDisk, Node, NodeControl, NodeOptions, NodeReport};
 use cluster::DiskId;
 use cluster::spec::EXTENT_BYTES_MIN;
 use cluster::status::DiskNodeStatus;
 use control::agent::{MembershipAnswer, MembershipRequest, NodeConfig, NodeStatus};
 use engine::{
-    DiskConfig, DiskSource, Handle, Opened, OpenedDisk, ReactorConfig, ReactorStatus, StartReactor,
+    DiskConfig, DiskSource, Handle, Opened, OpenedDisk, ReactorConfig, ReactorStatus, Seat, StartReactor,
+    Stopped,
 };
+use fabric::driver::ReactorIndex;
+use fabric::target::Portal;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 use uuid::Uuid;
 
@@ -35,30 +40,50 @@ pub enum StartDiskNode {
     },
 }
 
-/// The last that the node has reported.
-#[derive(Default)]
+/// The node's reactors together, and who waits for what they say.
 struct Board {
-    report: Mutex<Posted>,
+    posted: Mutex<Posted>,
     news: Condvar,
 }
 
-#[derive(Default)]
 struct Posted {
-    report: Option<NodeReport>,
+    front: Front,
+    status: DiskNodeStatus,
+    booted: bool,
     version: u64,
     stopped: bool,
 }
 
 impl Board {
-    fn lock(&self) -> MutexGuard<'_, Posted> {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    fn new(front: Front, nothing: DiskNodeStatus) -> Board {
+        let posted = Posted {
+            front,
+            status: nothing,
+            booted: false,
+            version: 0,
+            stopped: false,
+        };
+        Board {
+            posted: Mutex::new(posted),
+            news: Condvar::new(),
+        }
     }
 
-    fn post(&self, report: NodeReport) {
+    fn lock(&self) -> MutexGuard<'_, Posted> {
+        self.posted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn post(&self, reactor: usize, report: NodeReport) {
         let mut posted = self.lock();
-        posted.report = Some(report);
-        posted.version += 1;
-        self.news.notify_all();
+        posted.front.reported(reactor, report);
+        let Some((status, booted)) = posted.front.status() else {
+            return;
+        };
+        if posted.version == 0 || posted.status != status || posted.booted != booted {
+            (posted.status, posted.booted) = (status, booted);
+            posted.version += 1;
+            self.news.notify_all();
+        }
     }
 
     /// Waits until it holds, at most so long.
@@ -84,9 +109,23 @@ impl Board {
 /// A running disk node. Clones name the same one.
 #[derive(Clone)]
 pub struct DiskNode {
-    handle: Handle<NodeControl>,
     board: Arc<Board>,
-    empty: DiskNodeStatus,
+    reactors: Arc<Reactors>,
+}
+
+struct Reactors {
+    handles: Vec<Handle<NodeControl>>,
+}
+
+impl Reactors {
+    /// Tells each what the front has for it, in order.
+    fn carry_orders(&self, board: &Board) {
+        let mut posted = board.lock();
+        while let Some((reactor, control)) = posted.front.poll_order() {
+            // A node that was stopped converges to nothing.
+            let _: Result<(), Stopped> = self.handles[reactor].control(control);
+        }
+    }
 }
 
 /// Starts a disk node: opens its disks, reads them, accepts connections. A disk that cannot be opened or read is reported
@@ -100,29 +139,84 @@ pub fn start(options: DiskNodeOptions) -> Result<DiskNode, StartDiskNode> {
             bytes: options.memory_extent_bytes,
         });
     }
-    let config = ReactorConfig {
-        name: "disk-node".to_owned(),
-        listeners: options.listen.clone(),
-        disks: options.disks.iter().map(disk_config).collect(),
-        memory_bytes: options.buffer_bytes,
-        disk_backend: options.backend,
-        ..ReactorConfig::default()
-    };
-    let empty = DiskNodeStatus {
+    let nothing = DiskNodeStatus {
         node: options.node,
         incarnation: options.incarnation,
         revision: cluster::Revision(0),
         disks: Vec::new(),
         legs: Vec::new(),
     };
-    let board = Arc::new(Board::default());
-    let posting = Arc::clone(&board);
-    let build = move |opened: &Opened| Node::new(node_options(&options, opened));
-    let handle = engine::start(config, build, move |report| posting.post(report))?;
-    board.wait(BOOT_PATIENCE, |posted| {
-        posted.report.as_ref().is_some_and(|report| report.booted)
-    });
-    Ok(DiskNode { handle, board, empty })
+    let dealt = front::deal(options.disks.len(), options.reactors);
+    let board = Arc::new(Board::new(Front::new(dealt.clone()), nothing));
+    let known = Arc::new(OnceLock::new());
+    let seats = dealt
+        .iter()
+        .enumerate()
+        .map(|(reactor, disks)| seat(&options, reactor, disks, (&board, &known)));
+    let handles = engine::start_group(seats.collect())?;
+    let listeners = handles[0].opened().listeners.clone();
+    let reactors = Arc::new(Reactors { handles });
+    known
+        .set(Arc::downgrade(&reactors))
+        .expect("the reactors are known once");
+    board.lock().front.listening(portals(&listeners));
+    reactors.carry_orders(&board);
+    board.wait(BOOT_PATIENCE, |posted| posted.booted);
+    Ok(DiskNode { board, reactors })
+}
+
+/// Where to look for the reactors, from their own threads: they must not keep themselves alive.
+type Known = Arc<OnceLock<Weak<Reactors>>>;
+
+/// The first reactor listens, for all: a connection goes to the reactor that has what it is for.
+fn seat(
+    options: &DiskNodeOptions,
+    reactor: usize,
+    disks: &[usize],
+    (board, known): (&Arc<Board>, &Known),
+) -> Seat<Node> {
+    let all = options.disks.len();
+    let own: Vec<DiskOption> = disks.iter().map(|disk| options.disks[*disk].clone()).collect();
+    let config = ReactorConfig {
+        name: match reactor {
+            0 => "disk-node".to_owned(),
+            other => format!("disk-node-{other}"),
+        },
+        listeners: match reactor {
+            0 => options.listen.clone(),
+            _ => Vec::new(),
+        },
+        disks: own.iter().map(disk_config).collect(),
+        memory_bytes: front::share_bytes(options.buffer_bytes, own.len(), all),
+        disk_backend: options.backend,
+        ..ReactorConfig::default()
+    };
+    let part = DiskNodeOptions {
+        disks: own,
+        ..options.clone()
+    };
+    let index = ReactorIndex(reactor as u32);
+    let (board, known) = (Arc::clone(board), Arc::clone(known));
+    Seat {
+        config,
+        build: Box::new(move |opened| Node::new(node_options(&part, index, opened))),
+        report: Box::new(move |report| {
+            board.post(reactor, report);
+            if let Some(reactors) = known.get().and_then(Weak::upgrade) {
+                reactors.carry_orders(&board);
+            }
+        }),
+    }
+}
+
+/// For the discovery log page: the addresses that say where.
+fn portals(listeners: &[SocketAddr]) -> BTreeSet<Portal> {
+    let said = (1..).zip(listeners).filter(|(_, at)| !at.ip().is_unspecified());
+    said.map(|(port, address)| Portal {
+        port,
+        address: *address,
+    })
+    .collect()
 }
 
 fn disk_config(disk: &DiskOption) -> DiskConfig {
@@ -138,7 +232,7 @@ fn disk_config(disk: &DiskOption) -> DiskConfig {
     }
 }
 
-fn node_options(options: &DiskNodeOptions, opened: &Opened) -> NodeOptions {
+fn node_options(options: &DiskNodeOptions, reactor: ReactorIndex, opened: &Opened) -> NodeOptions {
     let disks = options
         .disks
         .iter()
@@ -156,6 +250,7 @@ fn node_options(options: &DiskNodeOptions, opened: &Opened) -> NodeOptions {
     NodeOptions {
         node: options.node,
         incarnation: options.incarnation,
+        reactor: Some(reactor),
         disks: disks.collect(),
         target: options.target.clone(),
     }
@@ -191,36 +286,34 @@ fn newborn(options: &DiskNodeOptions, size_bytes: u64) -> Superblock {
 impl DiskNode {
     /// Where it accepts NVMe/TCP connections: the bound addresses, in the order of its options.
     pub fn fabric_addresses(&self) -> &[SocketAddr] {
-        &self.handle.opened().listeners
+        &self.reactors.handles[0].opened().listeners
     }
 
-    /// What its reactor counts.
-    pub fn reactor_status(&self) -> ReactorStatus {
-        self.handle.status()
+    /// What its reactors count.
+    pub fn reactor_status(&self) -> Vec<ReactorStatus> {
+        self.reactors.handles.iter().map(Handle::status).collect()
     }
 
     /// Stops it: what is under way at the disks is waited for, connections are closed.
     pub fn stop(&self) {
-        self.handle.stop();
+        self.reactors.handles.iter().for_each(Handle::stop);
         self.board.lock().stopped = true;
         self.board.news.notify_all();
     }
 
     /// What is.
     pub fn disk_node_status(&self) -> DiskNodeStatus {
-        let posted = self.board.lock();
-        posted
-            .report
-            .as_ref()
-            .map_or_else(|| self.empty.clone(), |report| report.status.clone())
+        self.board.lock().status.clone()
     }
 }
 
 impl control::agent::Node for DiskNode {
     fn apply(&self, config: NodeConfig) {
         match config {
-            // A node that was stopped converges to nothing.
-            NodeConfig::DiskNode(config) => drop(self.handle.control(NodeControl::Apply(config))),
+            NodeConfig::DiskNode(config) => {
+                self.board.lock().front.apply(config);
+                self.reactors.carry_orders(&self.board);
+            }
             NodeConfig::ControllerNode(_) => {
                 tracing::error!("a configuration for a controller node came to a disk node")
             }

@@ -1,7 +1,9 @@
 //! The disk node as a process would run it: real files, real sockets, a real NVMe host, started again and again.
 //!
 //! Mutants these tests catch: an option that is not handed on; a status that is not reported; a disk taken that another
-//! process owns; data or reservations lost over a restart; formatting over somebody's data.
+//! process owns; data or reservations lost over a restart; formatting over somebody's data; a connection that stays where it was
+//! accepted; a reactor that is not told of a configuration, or not stopped; a copy of a disk that is served because the original is
+//! on another core.
 
 use block::BlockRange;
 use cluster::node_config::{DiskNodeConfig, LegConfig};
@@ -363,13 +365,13 @@ fn an_idle_node_does_not_turn() {
     node.apply(config(1, &[(1, disk, 1)]));
     ready(&node, 1);
     let settled = || {
-        let before = node.reactor_status().turns;
+        let before = node.reactor_status()[0].turns;
         std::thread::sleep(Duration::from_millis(50));
-        (node.reactor_status().turns == before).then_some(before)
+        (node.reactor_status()[0].turns == before).then_some(before)
     };
     let turns = (0..100).find_map(|_| settled()).expect("it comes to rest");
     std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(node.reactor_status().turns, turns);
+    assert_eq!(node.reactor_status()[0].turns, turns);
     assert_eq!(node.next_membership_request(Duration::ZERO), None);
 }
 
@@ -398,4 +400,117 @@ fn nonsense_is_refused_before_anything_starts() {
             .to_string()
             .contains("cannot listen on")
     );
+}
+
+/// A node on two cores, its two disks (files) and their identities.
+fn two_cores(folder: &Path) -> (DiskNodeOptions, [DiskId; 2]) {
+    let paths = ["one", "two"].map(|name| file(folder, name, 32 * MIB));
+    let disks = paths.each_ref().map(|path| format_disk(path, SMALL).unwrap());
+    let options = DiskNodeOptions {
+        reactors: 2,
+        ..options(paths.map(DiskOption::Path).to_vec(), WantedBackend::Auto)
+    };
+    (options, disks)
+}
+
+/// Waits until so many connections are open at each reactor.
+fn connections(node: &DiskNode, expected: &[u64]) {
+    let begun = Instant::now();
+    loop {
+        let open: Vec<u64> = node
+            .reactor_status()
+            .iter()
+            .map(|reactor| reactor.connections)
+            .collect();
+        if open == expected {
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{open:?}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn each_core_serves_its_own_disks() {
+    let folder = tempfile::tempdir().unwrap();
+    let (options, [one, two]) = two_cores(folder.path());
+    let node = disk_node::start(options.clone()).unwrap();
+    let found: Vec<DiskId> = node
+        .disk_node_status()
+        .disks
+        .iter()
+        .map(|disk| disk.disk)
+        .collect();
+    assert_eq!(found, [one, two], "as they were given");
+    assert_eq!(node.fabric_addresses().len(), 1);
+    node.apply(config(1, &[(1, one, 3), (2, two, 3)]));
+    ready(&node, 2);
+    let mut hosts = [Host::connect(&node, one), Host::connect(&node, two)];
+    for (leg, host) in (1..).zip(&mut hosts) {
+        host.write(leg, 7, vec![leg as u8; 8192]);
+    }
+    for (leg, host) in (1..).zip(&mut hosts) {
+        assert_eq!(host.read(leg, 7, 2), vec![leg as u8; 8192]);
+    }
+    // An administrative queue and one for I/O each, where the disk is.
+    connections(&node, &[2, 2]);
+    node.apply(config(2, &[(1, one, 3), (3, two, 2)]));
+    wait_for(&node, "every core has heard", |status| {
+        status.revision == Revision(2)
+    });
+    let status = ready(&node, 2);
+    assert_eq!(
+        hosts[0].read(1, 7, 2),
+        vec![1; 8192],
+        "the neighbour's change is none here"
+    );
+    assert_eq!(hosts[1].read(3, 7, 2), vec![0; 8192], "no old data");
+    assert_eq!(
+        status
+            .disks
+            .iter()
+            .map(|disk| disk.extents_free)
+            .collect::<Vec<_>>(),
+        [4, 5]
+    );
+    node.stop();
+    let again = disk_node::start(options).unwrap();
+    again.apply(config(2, &[(1, one, 3), (3, two, 2)]));
+    ready(&again, 2);
+    assert_eq!(Host::connect(&again, one).read(1, 7, 2), vec![1; 8192]);
+}
+
+#[test]
+fn a_disk_that_is_not_here_is_so_on_every_core() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut options, [one, two]) = two_cores(folder.path());
+    options.disks[1] = DiskOption::Path(folder.path().join("missing"));
+    let node = disk_node::start(options).unwrap();
+    node.apply(config(1, &[(1, one, 3), (2, two, 3)]));
+    let status = wait_for(&node, "one leg is ready", |status| {
+        status.legs.iter().any(|leg| leg.state == LegState::Ready)
+    });
+    assert_eq!(status.legs[0].state, LegState::Ready);
+    assert!(
+        matches!(&status.legs[1].state, LegState::Failed { reason } if reason.contains("is not here")),
+        "{status:?}"
+    );
+    assert!(status.disks[1].fault.is_some() && status.disks[0].fault.is_none());
+}
+
+#[test]
+fn a_copy_on_another_core_is_a_copy() {
+    let folder = tempfile::tempdir().unwrap();
+    let (options, [one, _]) = two_cores(folder.path());
+    std::fs::copy(folder.path().join("one"), folder.path().join("two")).unwrap();
+    let node = disk_node::start(options).unwrap();
+    node.apply(config(1, &[(1, one, 3)]));
+    let status = wait_for(&node, "both are refused", |status| {
+        status.disks.iter().all(|disk| disk.fault.is_some()) && !status.legs.is_empty()
+    });
+    for disk in status.disks {
+        let fault = disk.fault.unwrap();
+        assert!(fault.contains("two disks say that they are disk"), "{fault}");
+    }
+    assert!(matches!(status.legs[0].state, LegState::Failed { .. }));
 }

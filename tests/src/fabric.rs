@@ -195,6 +195,7 @@ impl Fabric {
         let machine = DiskNode::new(NodeOptions {
             node,
             incarnation,
+            reactor: None,
             disks: vec![disk],
             target,
         });

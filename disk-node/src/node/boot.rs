@@ -132,28 +132,20 @@ impl Node {
         }
     }
 
-    /// Of two disks with one identity at least one is a copy, and old: neither is used. True if there is another.
+    /// True if there is another disk with that identity; then none of them is used.
     fn fault_copies(&mut self, disk: usize, identity: DiskId) -> bool {
-        let fault =
-            format!("two disks say that they are disk {identity}: remove the copy and restart the disk node");
         let same = |other: &usize| *other != disk && self.identity(*other) == Some(identity);
         let others: Vec<usize> = (0..self.disks.len()).filter(same).collect();
         for other in &others {
-            match self.books(*other) {
-                Some(books) => books.fault = Some(fault.clone()),
-                None => self.set_fault(*other, fault.clone()),
-            }
+            self.fault_copy(*other, identity);
         }
         if !others.is_empty() {
-            self.disks[disk].state = DiskState::Faulty {
-                disk: Some(identity),
-                fault,
-            };
+            self.fault_copy(disk, identity);
         }
         !others.is_empty()
     }
 
-    fn identity(&self, disk: usize) -> Option<DiskId> {
+    pub(super) fn identity(&self, disk: usize) -> Option<DiskId> {
         match &self.disks[disk].state {
             DiskState::Reading(reading) => reading.superblock.map(|superblock| superblock.disk),
             DiskState::Ready(books) => Some(books.superblock.disk),

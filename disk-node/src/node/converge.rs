@@ -89,8 +89,7 @@ impl Node {
         for disk in 0..self.disks.len() {
             self.advance_legs(disk);
         }
-        // Not before: a disk that is still being read may turn out to be a copy of one that is ready.
-        if self.boot == Boot::Done {
+        if self.may_serve() {
             for disk in 0..self.disks.len() {
                 self.open_subsystem(now, disk, memory);
             }
@@ -336,6 +335,9 @@ impl Node {
             return;
         };
         let identity = books.superblock.disk;
+        if !self.is_ours(identity) {
+            return;
+        }
         self.disks[disk].open = true;
         let subsystem = SubsystemConfig {
             nqn: identity.subsystem_nqn().0,
@@ -349,12 +351,19 @@ impl Node {
         self.target.upsert_subsystem(now, key, subsystem, memory);
         self.target
             .set_ana_state(now, key, ANA_GROUP, AnaState::Optimized, memory);
+        let portals = self.places.as_ref().map(|places| places.portals.clone());
+        self.target
+            .set_portals(now, key, portals.unwrap_or_default(), memory);
     }
 
     fn export(&mut self, now: Time, wanted: &LegConfig, memory: &mut dyn Memory) {
         let Some(disk) = self.disk_of(wanted) else { return };
-        let Disk { state, exports, .. } = &mut self.disks[disk];
-        let DiskState::Ready(books) = state else { return };
+        let Disk {
+            state, exports, open, ..
+        } = &mut self.disks[disk];
+        let (DiskState::Ready(books), true) = (state, *open) else {
+            return;
+        };
         let extent_bytes = books.superblock.extent_bytes;
         let faulty = books.fault.is_some();
         let Some(leg) = books.legs.get_mut(&wanted.leg) else {

@@ -6,6 +6,7 @@
 //! | `boot` | superblocks and tables, read once at the start |
 //! | `converge` | carve, zero, record, export, sweep |
 //! | `exports` | what a host's request needs of a leg |
+//! | `places` | which disks are this machine's, where several share a node |
 //! | `transfer` | a leg's blocks as bytes of its disk |
 //! | [`fabric::target`] | NVMe over Fabrics |
 //!
@@ -20,6 +21,7 @@ mod books;
 mod boot;
 mod converge;
 mod exports;
+mod places;
 mod status;
 mod transfer;
 
@@ -31,9 +33,12 @@ use cluster::node_config::DiskNodeConfig;
 use cluster::status::DiskNodeStatus;
 use cluster::{DiskId, DiskNodeId, Incarnation, LegId};
 use exports::Exports;
-use fabric::driver::{self, ConnectionId, DiskError, DiskOperation, DiskRequestId, Event, Machine, Output};
+use fabric::driver::{
+    self, ConnectionId, DiskError, DiskOperation, DiskRequestId, Event, Machine, Output, ReactorIndex,
+};
 use fabric::target::{IoId, SubsystemKey, Target, TargetConfig, TargetOutput};
-use std::collections::{BTreeMap, VecDeque};
+pub use places::{Place, Places};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use transfer::{Then, Transfers};
 
 /// Each disk has one subsystem, with the disk's number.
@@ -78,6 +83,9 @@ pub struct NodeOptions {
     pub node: DiskNodeId,
     /// Which start of its process.
     pub incarnation: Incarnation,
+    /// Which of the machines of its process this is, if there are several: then it serves no disk before [`NodeControl::Places`]
+    /// has said that the disk is this one's.
+    pub reactor: Option<ReactorIndex>,
     /// Its disks.
     pub disks: Vec<GivenDisk>,
     /// Limits of its target.
@@ -89,6 +97,8 @@ pub struct NodeOptions {
 pub enum NodeControl {
     /// Converge to this.
     Apply(DiskNodeConfig),
+    /// Where disks are, this machine's and others'.
+    Places(Places),
 }
 
 /// What the node tells its control plane.
@@ -98,6 +108,10 @@ pub struct NodeReport {
     pub status: DiskNodeStatus,
     /// Every disk has been read, or found not to be readable, or had its time.
     pub booted: bool,
+    /// Which disks these are, in the driver's order; none where it is not known.
+    pub identities: Vec<Option<DiskId>>,
+    /// Those legs of the status whose disk is not here.
+    pub elsewhere: BTreeSet<LegId>,
 }
 
 /// What a request to a disk was for.
@@ -165,6 +179,7 @@ pub struct Node {
     disks: Vec<Disk>,
     target: Target,
     wanted: Option<DiskNodeConfig>,
+    places: Option<Places>,
     boot: Boot,
     outputs: VecDeque<Output<NodeReport>>,
     /// What we asked of disks for ourselves; hosts' requests are `transfers`.
@@ -187,6 +202,7 @@ impl Node {
             options,
             disks,
             wanted: None,
+            places: None,
             boot: Boot::Unbegun,
             outputs: VecDeque::new(),
             requests: BTreeMap::new(),
@@ -380,6 +396,7 @@ impl Machine for Node {
             Event::Connected { .. } => unreachable!("a disk node opens no connections"),
             Event::DiskCompleted { request, result } => self.disk_completed(now, request, result, memory),
             Event::Control(NodeControl::Apply(config)) => self.apply(config),
+            Event::Control(NodeControl::Places(places)) => self.take_places(now, places, memory),
             Event::Timeout => self.timeout(now, memory),
         }
         self.settle(now, memory);

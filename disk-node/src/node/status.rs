@@ -5,8 +5,9 @@ use super::converge::wanted_legs;
 use super::{Boot, Disk, DiskState, Node, NodeReport};
 use cluster::node_config::LegConfig;
 use cluster::status::{DiskNodeStatus, DiskStatus, LegState, LegStatus};
-use cluster::{DiskId, Revision};
+use cluster::{DiskId, LegId, Revision};
 use fabric::driver::Output;
+use std::collections::BTreeSet;
 use uuid::Uuid;
 
 impl Node {
@@ -15,6 +16,8 @@ impl Node {
         let report = NodeReport {
             status: self.status(),
             booted: self.boot == Boot::Done,
+            identities: (0..self.disks.len()).map(|disk| self.identity(disk)).collect(),
+            elsewhere: self.legs_elsewhere(),
         };
         if self.reported.as_ref() != Some(&report) {
             self.reported = Some(report.clone());
@@ -38,6 +41,12 @@ impl Node {
                 })
                 .collect(),
         }
+    }
+
+    fn legs_elsewhere(&self) -> BTreeSet<LegId> {
+        let wanted = self.wanted.iter().flat_map(wanted_legs);
+        let elsewhere = wanted.filter(|(_, wanted)| self.disk_of(wanted).is_none());
+        elsewhere.map(|(leg, _)| leg).collect()
     }
 
     fn leg_state(&self, wanted: &LegConfig) -> LegState {

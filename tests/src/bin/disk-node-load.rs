@@ -122,6 +122,7 @@ fn options() -> NodeOptions {
     NodeOptions {
         node: NODE,
         incarnation: Incarnation(Uuid::nil()),
+        reactor: None,
         disks: vec![GivenDisk {
             path: "memory".to_owned(),
             volatile: true,

@@ -4,7 +4,7 @@
 //! given away before the leg that had them is durably gone, or while requests on it are in flight; a reservation answered
 //! before the table is durable; a table written over the newest; requests cut at the wrong place; a disk touched whose
 //! table could not be read; one bad disk that stops the others; a leg served from, or a table kept for, another disk's subsystem; a
-//! subsystem said not to exist while its disk is being read.
+//! subsystem said not to exist while its disk is being read; a disk served before it is known whose it is.
 
 mod disk;
 mod random;
@@ -15,7 +15,7 @@ use block::Duration;
 use cluster::DiskNodeId;
 use cluster::status::LegState;
 use disk::SimDisk;
-use fabric::driver::{DiskError, DiskOperation};
+use fabric::driver::{DiskError, DiskOperation, ReactorIndex};
 use uuid::Uuid;
 use world::*;
 
@@ -649,6 +649,31 @@ fn who_connects_to_a_disk_is_told_to_wait_while_it_may_come_and_that_it_is_not_h
         "it came late, and hosts that are ours try on"
     );
     assert_eq!(refusal(&mut world, none), no_such);
+}
+
+#[test]
+fn one_of_several_machines_serves_what_it_was_told_is_its_own() {
+    let mut world = World::sharing(vec![formatted(1, 4, None), formatted(2, 4, None)]);
+    world.apply(vec![leg(1, 1, 1, &[1]), leg(2, 2, 1, &[1])]);
+    world.pass(Duration::from_secs(6));
+    let hosts = [1, 2, 3].map(|disk| world.host(1, disk));
+    world.settle();
+    for host in hosts {
+        assert_eq!(refusal(&mut world, host), nvme::Status::CONNECT_CONTROLLER_BUSY);
+    }
+    assert!(!world.ready(1) && !world.ready(2), "a copy may be elsewhere");
+    world.place(&[(1, 0), (3, 5)], &[]);
+    world.pass(Duration::from_secs(3));
+    assert!(world.hosts[hosts[0]].association.is_ready() && !world.ready(2));
+    let fifth = ReactorIndex(5);
+    assert!(!world.handed_over.is_empty() && world.handed_over.iter().all(|to| *to == fifth));
+    world.place(&[(1, 0), (2, 0), (3, 5)], &[]);
+    world.pass(Duration::from_secs(3));
+    assert!(world.hosts[hosts[1]].association.is_ready() && world.ready(2));
+    world.place(&[(1, 0), (2, 0), (3, 5)], &[2]);
+    world.settle();
+    assert!(world.fault(1).contains("two disks say"), "{}", world.fault(1));
+    assert_eq!(world.disk_status(0).fault, None);
 }
 
 #[test]

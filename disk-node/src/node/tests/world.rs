@@ -2,13 +2,14 @@
 
 use super::disk::SimDisk;
 use crate::format::{self, Superblock};
-use crate::node::{GivenDisk, Node, NodeControl, NodeOptions, NodeReport};
+use crate::node::{GivenDisk, Node, NodeControl, NodeOptions, NodeReport, Place, Places};
 use block::{BLOCK_SIZE, BlockRange, BufferId, BufferSlice, Duration, Memory, Operation, Request, Time};
 use cluster::node_config::{DiskNodeConfig, LegConfig};
 use cluster::status::{DiskStatus, LegState};
 use cluster::{DiskId, DiskNodeId, Incarnation, LegId, Nqn, PoolId, Revision};
 use fabric::driver::{
-    CloseReason, ConnectionId, DiskOperation, DiskRequestId, Event, ListenerId, Machine, Output, Segment,
+    CloseReason, ConnectionId, DiskOperation, DiskRequestId, Event, ListenerId, Machine, Output,
+    ReactorIndex, Segment,
 };
 use fabric::host::{
     Association, AssociationConfig, AssociationEvent, AssociationOutput, Command, ConnectionIdRanges, Lost,
@@ -127,6 +128,8 @@ pub(super) struct World {
     pub(super) pending: Vec<(usize, DiskRequestId, DiskOperation)>,
     /// Disks that do not answer.
     pub(super) stuck: Vec<usize>,
+    /// To whom connections went.
+    pub(super) handed_over: Vec<ReactorIndex>,
     pub(super) hosts: Vec<SimHost>,
     pub(super) ids: ConnectionIdRanges,
     wires: Vec<Wire>,
@@ -158,6 +161,7 @@ fn options(disks: &[SimDisk], start: u128) -> NodeOptions {
     NodeOptions {
         node: NODE,
         incarnation: Incarnation(Uuid::from_u128(start)),
+        reactor: None,
         disks: disks.iter().enumerate().map(given).collect(),
         target: TargetConfig::default(),
     }
@@ -187,6 +191,7 @@ impl World {
             disks,
             pending: Vec::new(),
             stuck: Vec::new(),
+            handed_over: Vec::new(),
             hosts: Vec::new(),
             ids: ConnectionIdRanges::new(),
             wires: Vec::new(),
@@ -195,6 +200,32 @@ impl World {
             revision: 0,
             starts: 1,
         }
+    }
+
+    /// One of several machines of a node, the first.
+    pub(super) fn sharing(disks: Vec<SimDisk>) -> World {
+        let options = NodeOptions {
+            reactor: Some(ReactorIndex(0)),
+            ..options(&disks, 1)
+        };
+        World {
+            node: Node::new(options),
+            ..World::new(disks)
+        }
+    }
+
+    /// Says where disks are, and of which there are two.
+    pub(super) fn place(&mut self, disks: &[(u128, u32)], copies: &[u128]) {
+        let place = |(disk, reactor): &(u128, u32)| {
+            let (reactor, hosts) = (ReactorIndex(*reactor), [host_nqn(1)].into());
+            (disk_id(*disk), Place { reactor, hosts })
+        };
+        let places = Places {
+            disks: disks.iter().map(place).collect(),
+            copies: copies.iter().map(|disk| disk_id(*disk)).collect(),
+            portals: Default::default(),
+        };
+        self.tell(Event::Control(NodeControl::Places(places)));
     }
 
     /// One that has read its disks.
@@ -271,7 +302,7 @@ impl World {
                     wire.to_host.push_back(Letter::Close(CloseReason::Peer));
                 }
             }
-            Output::HandOver { connection, .. } => panic!("{connection:?}: this node is alone"),
+            Output::HandOver { reactor, .. } => self.handed_over.push(reactor),
             Output::Connect { .. } => panic!("a disk node opens no connections"),
         }
     }
