@@ -5,8 +5,10 @@
 //! Deliberately not here: any queue. Every piece goes below at once; a request ends when its last piece has.
 
 use crate::thin::Area;
-use crate::{BLOCK_SIZE, BlockRange, Blocks, Operation, Request, RequestId, Status, SubRequestId};
-use std::collections::{BTreeMap, VecDeque};
+use crate::{
+    BLOCK_SIZE, BlockRange, Blocks, Operation, Request, RequestId, Slab, Slot, Status, SubRequestId,
+};
+use std::collections::VecDeque;
 
 /// What a concatenation wants of its owner; take these in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,14 +38,15 @@ pub enum ConcatOutput {
 pub struct Concat {
     /// The first block behind each group.
     ends: Vec<u64>,
-    requests: BTreeMap<RequestId, InFlight>,
-    pieces: BTreeMap<SubRequestId, RequestId>,
-    next_piece: u64,
+    requests: Slab<InFlight>,
+    /// The request of each piece.
+    pieces: Slab<Slot>,
     outputs: VecDeque<ConcatOutput>,
 }
 
 #[derive(Debug)]
 struct InFlight {
+    id: RequestId,
     pieces: u32,
     status: Status,
 }
@@ -58,9 +61,8 @@ impl Concat {
         });
         Concat {
             ends: ends.collect(),
-            requests: BTreeMap::new(),
-            pieces: BTreeMap::new(),
-            next_piece: 0,
+            requests: Slab::default(),
+            pieces: Slab::default(),
             outputs: VecDeque::new(),
         }
     }
@@ -68,6 +70,25 @@ impl Concat {
     /// The length of the data area.
     pub fn length(&self) -> Blocks {
         Blocks(self.ends.last().copied().unwrap_or(0))
+    }
+
+    /// The group that a request lies in wholly, and what the request is there. Such a request need not be submitted: it has
+    /// one piece, which may go to the group under its own name.
+    #[inline]
+    pub fn whole(&self, area: Area, request: Request) -> Option<(usize, Request)> {
+        match (area, request.operation) {
+            (Area::Metadata, _) => Some((0, request)),
+            (Area::Data, Operation::Flush) => (self.ends.len() == 1).then_some((0, request)),
+            (Area::Data, _) => {
+                let BlockRange { start, length } = request.range;
+                let group = self.ends.partition_point(|border| *border <= start.0);
+                let end = *self.ends.get(group)?;
+                let before = group.checked_sub(1).map_or(0, |before| self.ends[before]);
+                let inside = length.0 > 0 && length.0 <= end - start.0;
+                let range = BlockRange::new(start.0 - before, length.0);
+                inside.then_some((group, Request { range, ..request }))
+            }
+        }
     }
 
     /// A request to one of the areas.
@@ -80,19 +101,16 @@ impl Concat {
                 Err(status) => return self.outputs.push_back(ConcatOutput::Complete { id, status }),
             },
         };
-        let in_flight = InFlight {
+        let parent = self.requests.insert(InFlight {
+            id,
             pieces: u32::try_from(pieces.len()).expect("few groups"),
             status: Status::Success,
-        };
-        let before = self.requests.insert(id, in_flight);
-        assert!(before.is_none(), "{id:?} is in flight already");
+        });
         for (group, request) in pieces {
-            let id_below = SubRequestId(self.next_piece);
-            self.next_piece += 1;
-            self.pieces.insert(id_below, id);
+            let id = SubRequestId(self.pieces.insert(parent).0);
             self.outputs.push_back(ConcatOutput::Group {
                 group,
-                id: id_below,
+                id,
                 area,
                 request,
             });
@@ -101,23 +119,27 @@ impl Concat {
 
     /// A piece has ended.
     pub fn completed(&mut self, id: SubRequestId, status: Status) {
-        let parent = self.pieces.remove(&id).expect("a piece in flight");
-        let request = self.requests.get_mut(&parent).expect("its request");
+        let parent = self.pieces.remove(Slot(id.0)).expect("a piece in flight");
+        let request = self.requests.get_mut(parent).expect("its request");
         request.pieces -= 1;
         if gravity(status) > gravity(request.status) {
             request.status = status;
         }
         if request.pieces == 0 {
-            let status = request.status;
-            self.requests.remove(&parent);
-            self.outputs
-                .push_back(ConcatOutput::Complete { id: parent, status });
+            let InFlight { id, status, .. } = self.requests.remove(parent).expect("just seen");
+            self.outputs.push_back(ConcatOutput::Complete { id, status });
         }
     }
 
     /// The next thing to do, in order.
     pub fn poll_output(&mut self) -> Option<ConcatOutput> {
         self.outputs.pop_front()
+    }
+
+    /// Whether there is nothing to do.
+    #[inline]
+    pub fn is_quiet(&self) -> bool {
+        self.outputs.is_empty()
     }
 
     fn split(&self, request: Request) -> Result<Vec<(usize, Request)>, Status> {
@@ -208,6 +230,11 @@ mod tests {
                 lengths.iter().enumerate().flat_map(|(group, length)| (0..*length).map(move |at| (group, at))).collect();
             concat.submit(RequestId(7), Area::Data, read(start, length));
             let outputs = drain(&mut concat);
+            let only = match &outputs[..] {
+                [ConcatOutput::Group { group, request, .. }] => Some((*group, *request)),
+                _ => None,
+            };
+            prop_assert_eq!(concat.whole(Area::Data, read(start, length)), only);
             if start + length > places.len() as u64 {
                 prop_assert_eq!(outputs, [ConcatOutput::Complete { id: RequestId(7), status: Status::OutOfRange }]);
                 return Ok(());
@@ -254,7 +281,7 @@ mod tests {
             range: BlockRange::default(),
         };
         let mut groups = |area, request| {
-            concat.submit(RequestId(concat.next_piece), area, request);
+            concat.submit(RequestId(1), area, request);
             let groups = drain(&mut concat).into_iter().map(|output| match output {
                 ConcatOutput::Group { group, request, .. } => (group, request.range),
                 other => panic!("{other:?}"),
@@ -262,6 +289,11 @@ mod tests {
             groups.collect::<Vec<_>>()
         };
         let nothing = BlockRange::default();
+        assert_eq!(
+            Concat::new([Blocks(4)]).whole(Area::Data, flush),
+            Some((0, flush))
+        );
+        assert_eq!(Concat::new([Blocks(4), Blocks(4)]).whole(Area::Data, flush), None);
         assert_eq!(groups(Area::Data, flush), [(0, nothing), (1, nothing)]);
         assert_eq!(groups(Area::Metadata, flush), [(0, nothing)]);
         assert_eq!(

@@ -20,15 +20,19 @@ pub struct Tuning {
     pub rejoin_after: Duration,
     /// Regions without a write for this long (and at most twice as long) become clean in the bitmap.
     pub bitmap_quiet: Duration,
+    /// How long the same may become while many writes find that their region was cleared.
+    pub bitmap_quiet_max: Duration,
     /// How much resync copies at once. At most a region.
     pub resync_step: Blocks,
     /// How long resync waits between two steps while there are other requests.
     pub resync_pause: Duration,
+    /// How many reads in a row may go to one leg of a mirror. With one, reads go round.
+    pub read_run: u32,
 }
 
 impl Default for Tuning {
     /// Lease 3 s (margin 500 ms), 10 s for legs at opening, 10 s for an answer, 20 s without any leg, 1 s to try again,
-    /// 5 s for the bitmap, resync by 256 KiB with pauses of 2 ms.
+    /// 5 to 320 s for the bitmap, resync by 256 KiB with pauses of 2 ms, runs of 64 reads.
     fn default() -> Tuning {
         Tuning {
             lease: Some(Duration::from_secs(3)),
@@ -38,8 +42,10 @@ impl Default for Tuning {
             unavailable_after: Duration::from_secs(20),
             rejoin_after: Duration::from_secs(1),
             bitmap_quiet: Duration::from_secs(5),
+            bitmap_quiet_max: Duration::from_secs(320),
             resync_step: Blocks(64),
             resync_pause: Duration::from_millis(2),
+            read_run: 64,
         }
     }
 }

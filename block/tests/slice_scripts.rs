@@ -95,7 +95,7 @@ impl Bench {
     fn drain(&mut self) {
         while let Some(output) = self.slice.poll_output() {
             self.lines.push(match output {
-                SliceOutput::Leg { leg, id, request } => {
+                SliceOutput::Leg { leg, id, request, .. } => {
                     if let Some(buffer) = payload(request) {
                         self.memory.retain(buffer.buffer);
                     }
@@ -338,7 +338,7 @@ fn an_owner_that_does_not_know_it_is_fenced_answers_nothing() {
         }
         assert_eq!(old.said(), [""; 0], "{what}: the old map has nothing there");
         old.run(&mut disks);
-        assert_eq!(old.said(), ["fenced", "done 2 StaleEpoch"], "{what}");
+        assert_eq!(old.said(), ["done 2 StaleEpoch", "fenced"], "{what}");
     }
 }
 

@@ -66,8 +66,10 @@ fn tuning() -> Tuning {
         unavailable_after: ms(120),
         rejoin_after: ms(5),
         bitmap_quiet: ms(15),
+        bitmap_quiet_max: ms(30),
         resync_step: Blocks(100),
         resync_pause: Duration::from_micros(200),
+        read_run: 2,
     }
 }
 
@@ -341,7 +343,7 @@ impl World {
         while let Some(output) = self.owners[owner].slice.poll_output() {
             self.log(|| format!("  {owner}: {output:?}"));
             match output {
-                SliceOutput::Leg { leg, id, request } => self.sent(owner, leg_of(leg), id, request),
+                SliceOutput::Leg { leg, id, request, .. } => self.sent(owner, leg_of(leg), id, request),
                 SliceOutput::LegSuspect { leg } => panic!("leg {leg:?} answered all the time"),
                 SliceOutput::LegRefused { reason, .. } | SliceOutput::OpenFailed { reason } => {
                     panic!("{reason}")

@@ -530,7 +530,7 @@ impl Pool {
         let owned = self.owned.as_mut().expect("only an open slice speaks");
         let epoch = owned.epoch;
         match output {
-            SliceOutput::Leg { leg, id, request } => {
+            SliceOutput::Leg { leg, id, request, .. } => {
                 let leg = owned
                     .legs
                     .get(&leg_id(leg))

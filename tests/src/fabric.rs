@@ -53,7 +53,9 @@ fn tuning() -> Tuning {
         give_up_after: Duration::from_secs(1),
         leg_timeout: Duration::from_secs(3),
         bitmap_quiet: Duration::from_millis(300),
+        bitmap_quiet_max: Duration::from_millis(600),
         rejoin_after: Duration::from_millis(300),
+        read_run: 1,
         ..Tuning::default()
     }
 }

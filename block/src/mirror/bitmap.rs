@@ -10,7 +10,6 @@ use super::leg_set::LegSet;
 use crate::leg_format::{BITS_PER_BITMAP_BLOCK, BitmapIdentity, LegGeometry, Uuid};
 use crate::{BLOCK_SIZE, Blocks};
 use core::ops::Range;
-use std::collections::BTreeMap;
 
 /// The bitmap of a group.
 #[derive(Debug)]
@@ -23,11 +22,24 @@ pub(super) struct Bitmap {
     durable: Bits,
     /// Written to since the last [`Bitmap::begin_clear`].
     recent: Bits,
+    /// Became clean, and were not marked again since.
+    cleared: Bits,
+    /// Since [`Bitmap::take_wear`] was last asked.
+    wear: Wear,
     /// Writes in progress, by region.
-    busy: BTreeMap<usize, u32>,
+    busy: Vec<u32>,
     blocks: Vec<Block>,
     /// The highest sequence in use anywhere.
     sequence: u64,
+}
+
+/// What clearing bits has cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wear {
+    /// Writes that have begun.
+    pub(super) writes: u64,
+    /// Regions that had to be marked once more.
+    pub(super) marked_again: u64,
 }
 
 #[derive(Debug, Default)]
@@ -62,7 +74,9 @@ impl Bitmap {
             set: Bits::new(regions),
             durable: Bits::new(regions),
             recent: Bits::new(regions),
-            busy: BTreeMap::new(),
+            cleared: Bits::new(regions),
+            wear: Wear::default(),
+            busy: vec![0; regions],
             blocks: blocks.take(geometry.bitmap_blocks()).collect(),
             sequence: 1,
         }
@@ -111,10 +125,15 @@ impl Bitmap {
     /// A write to these regions begins. Returns whether their bits are durable; if not, a round will make them so.
     pub(super) fn begin(&mut self, regions: Range<usize>) -> bool {
         for region in regions.clone() {
-            *self.busy.entry(region).or_default() += 1;
+            self.busy[region] += 1;
             self.recent.set(region);
-            self.set.set(region);
+            if !self.set.has(region) {
+                self.set.set(region);
+                self.wear.marked_again += u64::from(self.cleared.has(region));
+                self.cleared.clear(region);
+            }
         }
+        self.wear.writes += 1;
         self.is_durable(regions)
     }
     /// Whether the bits are durable. A round for those that are not is wanted, unless one is under way that has them.
@@ -138,11 +157,7 @@ impl Bitmap {
     /// The write has ended.
     pub(super) fn end(&mut self, regions: Range<usize>) {
         for region in regions {
-            let count = self.busy.get_mut(&region).expect("began");
-            *count -= 1;
-            if *count == 0 {
-                self.busy.remove(&region);
-            }
+            self.busy[region] = self.busy[region].checked_sub(1).expect("began");
         }
     }
 
@@ -220,6 +235,10 @@ impl Bitmap {
             written: round.written,
         })
     }
+    /// What clearing has cost since this was last asked.
+    pub(super) fn take_wear(&mut self) -> Wear {
+        core::mem::take(&mut self.wear)
+    }
     /// The regions that may become clean once everything is flushed: those that are set, not being written to, and not
     /// to be kept; if `quiet`, also not written to since this was last asked.
     pub(super) fn begin_clear(&mut self, keep: &Bits, quiet: bool) -> Bits {
@@ -237,6 +256,7 @@ impl Bitmap {
         clean.intersect_with(candidates);
         clean.remove(&self.recent);
         self.set.remove(&clean);
+        self.cleared.union_with(&clean);
         self.durable.remove(&clean);
         for region in clean.iter() {
             self.blocks[region / BITS_PER_BITMAP_BLOCK].wanted = true;
@@ -245,8 +265,8 @@ impl Bitmap {
     fn idle(&self, keep: &Bits) -> Bits {
         let mut idle = self.set.clone();
         idle.remove(keep);
-        for region in self.busy.keys() {
-            idle.clear(*region);
+        for region in self.set.iter().filter(|region| self.busy[*region] > 0) {
+            idle.clear(region);
         }
         idle
     }
@@ -334,5 +354,26 @@ mod tests {
             "3 was written during the flush"
         );
         assert!(!bitmap.begin(1..2), "its bit must be written again");
+    }
+
+    #[test]
+    fn only_what_was_cleared_before_is_marked_again() {
+        let (mut bitmap, one, keep) = (bitmap(), LegSet::one(0), Bits::new(16));
+        let mark = |bitmap: &mut Bitmap, regions: Range<usize>| {
+            bitmap.begin(regions.clone());
+            let sequence = round(bitmap, one);
+            bitmap.round_answered(0, sequence, 0, true);
+            bitmap.take_ended(one);
+            bitmap.end(regions);
+            bitmap.take_wear()
+        };
+        let wear = |writes, marked_again| Wear { writes, marked_again };
+        assert_eq!(mark(&mut bitmap, 0..3), wear(1, 0));
+        let all = bitmap.begin_clear(&keep, false);
+        bitmap.clear(&all, &keep);
+        assert_eq!(mark(&mut bitmap, 2..5), wear(1, 1));
+        bitmap.begin(3..4);
+        bitmap.end(3..4);
+        assert_eq!(bitmap.take_wear(), wear(1, 0));
     }
 }

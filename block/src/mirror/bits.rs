@@ -5,6 +5,8 @@
 pub(super) struct Bits {
     words: Vec<u64>,
     length: usize,
+    /// How many are set.
+    count: usize,
 }
 
 impl Bits {
@@ -12,6 +14,7 @@ impl Bits {
         Bits {
             words: vec![0; length.div_ceil(64)],
             length,
+            count: 0,
         }
     }
     pub(super) fn len(&self) -> usize {
@@ -20,15 +23,21 @@ impl Bits {
     pub(super) fn has(&self, bit: usize) -> bool {
         self.words[bit / 64] >> (bit % 64) & 1 != 0
     }
+    #[inline]
     pub(super) fn set(&mut self, bit: usize) {
         assert!(bit < self.length, "bit {bit} of {}", self.length);
-        self.words[bit / 64] |= 1 << (bit % 64);
+        let (word, bit) = (&mut self.words[bit / 64], 1 << (bit % 64));
+        self.count += usize::from(*word & bit == 0);
+        *word |= bit;
     }
     pub(super) fn clear(&mut self, bit: usize) {
-        self.words[bit / 64] &= !(1 << (bit % 64));
+        let (word, bit) = (&mut self.words[bit / 64], 1 << (bit % 64));
+        self.count -= usize::from(*word & bit != 0);
+        *word &= !bit;
     }
     pub(super) fn clear_all(&mut self) {
         self.words.fill(0);
+        self.count = 0;
     }
     pub(super) fn set_range(&mut self, range: core::ops::Range<usize>) {
         for bit in range {
@@ -36,29 +45,35 @@ impl Bits {
         }
     }
     pub(super) fn is_empty(&self) -> bool {
-        self.words.iter().all(|word| *word == 0)
+        self.count == 0
     }
     pub(super) fn count(&self) -> u64 {
-        self.words.iter().map(|word| u64::from(word.count_ones())).sum()
+        self.count as u64
+    }
+    fn recount(&mut self) {
+        self.count = self.words.iter().map(|word| word.count_ones() as usize).sum();
     }
     pub(super) fn union_with(&mut self, other: &Bits) {
         for (word, more) in self.words.iter_mut().zip(&other.words) {
             *word |= more;
         }
+        self.recount();
     }
     pub(super) fn remove(&mut self, other: &Bits) {
         for (word, less) in self.words.iter_mut().zip(&other.words) {
             *word &= !less;
         }
+        self.recount();
     }
     pub(super) fn intersect_with(&mut self, other: &Bits) {
         for (word, keep) in self.words.iter_mut().zip(&other.words) {
             *word &= keep;
         }
+        self.recount();
     }
     /// The first set bit at or behind `from`.
     pub(super) fn next_from(&self, from: usize) -> Option<usize> {
-        if from >= self.length {
+        if from >= self.length || self.is_empty() {
             return None;
         }
         let mut index = from / 64;

@@ -47,6 +47,6 @@ impl Mirror {
 
     fn end_closed(&mut self) {
         self.phase = Phase::Closed;
-        self.outputs.push_back(MirrorOutput::Closed);
+        self.outputs.say(MirrorOutput::Closed);
     }
 }

@@ -28,12 +28,26 @@ impl Held {
 
 impl Mirror {
     /// Whether no other owner can be serving.
-    pub(super) fn lease_holds(&self) -> bool {
+    #[inline]
+    pub(super) fn lease_holds(&mut self) -> bool {
+        self.now < self.lease_until || self.renew_lease()
+    }
+
+    /// Looks when the first lease that counts runs out; until then nobody needs to look again, for leases only grow while the set
+    /// stays the same.
+    fn renew_lease(&mut self) -> bool {
         let Some(lease) = self.config.tuning.lease else {
             return true;
         };
-        let mut legs = self.membership.may_be().iter();
-        legs.all(|leg| self.now < self.legs[leg].answered + lease)
+        let legs = self.membership.may_be().iter();
+        let ends = legs.map(|leg| self.legs[leg].answered + lease).min();
+        self.lease_until = ends.unwrap_or(Time(u64::MAX));
+        self.now < self.lease_until
+    }
+
+    /// The legs whose leases count may be others from here on.
+    pub(super) fn forget_lease(&mut self) {
+        self.lease_until = Time::ZERO;
     }
 
     pub(super) fn advance_lease(&mut self, memory: &mut dyn Memory) {
@@ -42,7 +56,7 @@ impl Mirror {
         if !self.held.is_empty() && self.lease_holds() {
             self.again = true;
             for (id, status) in self.held.answers.drain(..) {
-                self.outputs.push_back(MirrorOutput::Complete { id, status });
+                self.outputs.end(id, status);
             }
         }
     }
@@ -51,7 +65,7 @@ impl Mirror {
     pub(super) fn withdraw_held(&mut self) {
         for id in self.held.take_all() {
             let status = Status::Unavailable;
-            self.outputs.push_back(MirrorOutput::Complete { id, status });
+            self.outputs.end(id, status);
         }
     }
 
@@ -102,7 +116,7 @@ impl Mirror {
             .collect();
         for leg in suspects {
             self.legs[leg].suspected = true;
-            self.outputs.push_back(MirrorOutput::LegSuspect { leg });
+            self.outputs.say(MirrorOutput::LegSuspect { leg });
             self.drop_leg(leg);
         }
     }

@@ -29,7 +29,7 @@ impl LegSet {
         self.0.count_ones()
     }
     pub(super) fn first(self) -> Option<usize> {
-        self.iter().next()
+        (self.0 != 0).then(|| self.0.trailing_zeros() as usize)
     }
     pub(super) fn union(self, other: LegSet) -> LegSet {
         LegSet(self.0 | other.0)
@@ -44,7 +44,12 @@ impl LegSet {
         other.without(self).is_empty()
     }
     pub(super) fn iter(self) -> impl Iterator<Item = usize> {
-        (0..LEGS_MAX).filter(move |leg| self.0 & (1 << leg) != 0)
+        let mut left = self;
+        core::iter::from_fn(move || {
+            let leg = left.first()?;
+            left.0 &= left.0 - 1;
+            Some(leg)
+        })
     }
 }
 

@@ -4,8 +4,8 @@ use super::LEGS_MAX;
 use super::bits::Bits;
 use super::leg_set::LegSet;
 use crate::leg_format::Uuid;
-use crate::{BufferSlice, Duration, SubRequestId, Time};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::{BufferSlice, Duration, Slab, Slot, SubRequestId, Time};
+use core::cell::Cell;
 
 /// The way to a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,9 +103,26 @@ pub(super) struct Leg {
 #[derive(Debug)]
 pub(super) struct Legs {
     legs: Vec<Leg>,
-    calls: BTreeMap<SubRequestId, Call>,
-    by_leg: [BTreeSet<SubRequestId>; LEGS_MAX],
-    next_call: u64,
+    /// Sets of legs that every request asks for; forgotten whenever a leg may have changed.
+    sets: Cell<Option<Sets>>,
+    calls: Slab<Call>,
+    /// The chains of what is in flight to each leg.
+    chains: [Chain; LEGS_MAX],
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sets {
+    serving: LegSet,
+    in_sync: LegSet,
+    write_targets: LegSet,
+}
+
+/// What is in flight to one leg, in the order in which it was sent.
+#[derive(Clone, Copy, Debug)]
+struct Chain {
+    oldest: Slot,
+    newest: Slot,
+    length: usize,
 }
 
 /// A request in flight to a leg.
@@ -114,15 +131,19 @@ pub(super) struct Call {
     pub(super) leg: usize,
     pub(super) sent: Time,
     pub(super) purpose: Purpose,
+    /// The one sent to the same leg before it.
+    older: Slot,
+    /// The one sent there behind it.
+    newer: Slot,
 }
 
 /// What a request to a leg is for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Purpose {
-    /// A write or flush from above, by number.
-    Modify(u64),
-    /// A read from above, by number.
-    Read(u64),
+    /// A write or flush from above.
+    Modify(Slot),
+    /// A read from above.
+    Read(Slot),
     /// A bitmap block, in the round of this sequence.
     Bitmap {
         block: usize,
@@ -170,6 +191,10 @@ impl Purpose {
             | Purpose::LoneFlush => None,
         }
     }
+    /// Whether it is a request from above, and no part of the machine's own work.
+    pub(super) fn is_from_above(self) -> bool {
+        matches!(self, Purpose::Modify(_) | Purpose::Read(_))
+    }
     /// Whether a leg that fails it may have missed something.
     pub(super) fn modifies(self) -> bool {
         !matches!(
@@ -177,6 +202,14 @@ impl Purpose {
             Purpose::Read(_) | Purpose::StepRead { .. } | Purpose::Probe { .. } | Purpose::Check { .. }
         )
     }
+}
+
+impl Chain {
+    const EMPTY: Chain = Chain {
+        oldest: Slot::NONE,
+        newest: Slot::NONE,
+        length: 0,
+    };
 }
 
 impl Legs {
@@ -199,9 +232,9 @@ impl Legs {
         };
         Legs {
             legs: ids.into_iter().map(leg).collect(),
-            calls: BTreeMap::new(),
-            by_leg: Default::default(),
-            next_call: 0,
+            sets: Cell::new(None),
+            calls: Slab::default(),
+            chains: [Chain::EMPTY; LEGS_MAX],
         }
     }
 
@@ -220,17 +253,29 @@ impl Legs {
         legs.iter().map(|leg| self.legs[leg].id).collect()
     }
 
+    fn sets(&self) -> Sets {
+        self.sets.get().unwrap_or_else(|| {
+            let up = |leg: &Leg| leg.link == Link::Up;
+            let sets = Sets {
+                serving: self.select(|leg| leg.role == Role::InSync && up(leg)),
+                in_sync: self.select(|leg| leg.role == Role::InSync),
+                write_targets: self.select(|leg| leg.role.takes_writes() && up(leg)),
+            };
+            self.sets.set(Some(sets));
+            sets
+        })
+    }
     /// The legs that can be read from.
     pub(super) fn serving(&self) -> LegSet {
-        self.select(|leg| leg.role == Role::InSync && leg.link == Link::Up)
+        self.sets().serving
     }
     /// The legs that have every acknowledged write, reachable or not.
     pub(super) fn in_sync(&self) -> LegSet {
-        self.select(|leg| leg.role == Role::InSync)
+        self.sets().in_sync
     }
     /// The legs that writes go to.
     pub(super) fn write_targets(&self) -> LegSet {
-        self.select(|leg| leg.role.takes_writes() && leg.link == Link::Up)
+        self.sets().write_targets
     }
     /// The legs that bitmap blocks go to.
     pub(super) fn bitmap_targets(&self) -> LegSet {
@@ -239,45 +284,60 @@ impl Legs {
     }
 
     /// Books a request to a leg and names it.
+    #[inline]
     pub(super) fn book(&mut self, now: Time, leg: usize, purpose: Purpose) -> SubRequestId {
-        let id = SubRequestId(self.next_call);
-        self.next_call += 1;
-        self.calls.insert(
-            id,
-            Call {
-                leg,
-                sent: now,
-                purpose,
-            },
-        );
-        self.by_leg[leg].insert(id);
+        let chain = &mut self.chains[leg];
+        let slot = self.calls.insert(Call {
+            leg,
+            sent: now,
+            purpose,
+            older: chain.newest,
+            newer: Slot::NONE,
+        });
+        match self.calls.get_mut(chain.newest) {
+            Some(older) => older.newer = slot,
+            None => chain.oldest = slot,
+        }
+        chain.newest = slot;
+        chain.length += 1;
         self.legs[leg].asked = now;
-        id
+        SubRequestId(slot.0)
     }
     /// A request has ended; `None` if it was not in flight any more.
+    #[inline]
     pub(super) fn take(&mut self, id: SubRequestId) -> Option<Call> {
-        let call = self.calls.remove(&id)?;
-        self.by_leg[call.leg].remove(&id);
-        if self.by_leg[call.leg].is_empty() {
+        let call = self.calls.remove(Slot(id.0))?;
+        let chain = &mut self.chains[call.leg];
+        match self.calls.get_mut(call.older) {
+            Some(older) => older.newer = call.newer,
+            None => chain.oldest = call.newer,
+        }
+        match self.calls.get_mut(call.newer) {
+            Some(newer) => newer.older = call.older,
+            None => chain.newest = call.older,
+        }
+        chain.length -= 1;
+        if chain.length == 0 {
             self.legs[call.leg].suspected = false;
         }
         Some(call)
     }
-    /// Everything that was in flight to a leg that is lost.
+    /// Everything that was in flight to a leg that is lost, in the order in which it was sent.
     pub(super) fn take_all(&mut self, leg: usize) -> Vec<Call> {
-        let ids = core::mem::take(&mut self.by_leg[leg]);
-        ids.iter()
-            .map(|id| self.calls.remove(id).expect("booked in both"))
-            .collect()
+        core::iter::from_fn(|| self.take(SubRequestId(self.chains[leg].oldest.0))).collect()
+    }
+    /// A leg has answered a request that was sent then.
+    pub(super) fn note_answer(&mut self, leg: usize, sent: Time) {
+        let leg = &mut self.legs[leg];
+        leg.answered = leg.answered.max(sent);
     }
     /// How many requests are in flight to a leg.
     pub(super) fn in_flight(&self, leg: usize) -> usize {
-        self.by_leg[leg].len()
+        self.chains[leg].length
     }
     /// When the oldest request that is in flight to a leg was sent.
     pub(super) fn oldest(&self, leg: usize) -> Option<Time> {
-        let id = self.by_leg[leg].first()?;
-        Some(self.calls[id].sent)
+        Some(self.calls.get(self.chains[leg].oldest)?.sent)
     }
     /// When each leg with something in flight becomes suspect, if it is not yet.
     pub(super) fn suspect_at(&self, patience: Duration) -> impl Iterator<Item = (usize, Time)> {
@@ -296,6 +356,7 @@ impl core::ops::Index<usize> for Legs {
 
 impl core::ops::IndexMut<usize> for Legs {
     fn index_mut(&mut self, leg: usize) -> &mut Leg {
+        self.sets.set(None);
         &mut self.legs[leg]
     }
 }

@@ -53,23 +53,34 @@ impl Mirror {
                 self.again = true;
             }
         }
-        let joining = self.legs.select(|leg| leg.role == Role::Joining);
-        let wanted = self.legs.in_sync().union(joining);
+        let wanted = self.wanted_set();
         assert!(!wanted.is_empty(), "the last leg in sync is never given up");
         if self.membership.is_asking() || wanted == self.membership.recorded {
             return;
         }
         self.membership.asked = Some(Asked::Set(wanted));
+        self.forget_lease();
         let set = self.legs.ids(wanted);
         self.outputs
-            .push_back(MirrorOutput::Membership(GroupChange::InSync(set)));
+            .say(MirrorOutput::Membership(GroupChange::InSync(set)));
+    }
+
+    /// The set as it should be.
+    fn wanted_set(&self) -> LegSet {
+        let joining = self.legs.select(|leg| leg.role == Role::Joining);
+        self.legs.in_sync().union(joining)
+    }
+
+    /// Whether the set is recorded as it should be.
+    pub(super) fn is_membership_settled(&self) -> bool {
+        !self.membership.is_asking() && self.wanted_set() == self.membership.recorded
     }
 
     /// Every leg is formatted: has it recorded (R9).
     pub(super) fn ask_formatted(&mut self) {
         self.membership.asked = Some(Asked::Formatted(self.legs.all()));
-        self.outputs
-            .push_back(MirrorOutput::Membership(GroupChange::Formatted));
+        self.forget_lease();
+        self.outputs.say(MirrorOutput::Membership(GroupChange::Formatted));
     }
 
     pub(super) fn membership_answered(&mut self, outcome: MembershipOutcome) {
@@ -93,6 +104,7 @@ impl Mirror {
 
     fn set_recorded(&mut self, set: LegSet) {
         self.membership.recorded = set;
+        self.forget_lease();
         for leg in 0..self.legs.count() {
             let state = &mut self.legs[leg];
             match state.role {

@@ -41,6 +41,7 @@ mod legs;
 mod locks;
 mod membership;
 mod open;
+mod outputs;
 mod read;
 mod rejoin;
 mod resync;
@@ -60,9 +61,10 @@ use legs::{Call, Legs, Link, Purpose, Role};
 use locks::RangeLocks;
 use membership::Membership;
 use open::Opening;
+pub(crate) use outputs::LegRequest;
+use outputs::Outputs;
 use read::Reads;
 use resync::Resync;
-use std::collections::VecDeque;
 use write::{Lone, Modifies};
 
 /// The most legs a group can have.
@@ -109,11 +111,17 @@ pub struct Mirror {
     away_since: Option<Time>,
     /// Something changed that another part of the machine may have waited for.
     again: bool,
+    /// Nothing goes on but requests from above: no part waits for any of them, or for anything but time.
+    calm: bool,
+    /// Not after any time at which a part has something to do.
+    due: Option<Time>,
+    /// No lease that counts runs out before.
+    lease_until: Time,
     /// The engine had no buffer; try again then.
     starved_until: Option<Time>,
     /// The only leg in sync could not write the bitmap; try again then.
     rounds_after: Option<Time>,
-    outputs: VecDeque<MirrorOutput>,
+    outputs: Outputs,
 }
 
 /// A leg as people should see it.
@@ -142,7 +150,7 @@ impl Mirror {
             legs[leg].role = Role::Expected;
         }
         let formatted = config.group.formatted;
-        Ok(Mirror {
+        let mut mirror = Mirror {
             geometry,
             now,
             phase: if formatted {
@@ -166,12 +174,17 @@ impl Mirror {
             },
             away_since: None,
             again: false,
+            calm: false,
+            due: None,
+            lease_until: Time::ZERO,
             starved_until: None,
             rounds_after: None,
-            outputs: VecDeque::new(),
+            outputs: Outputs::default(),
             legs,
             config,
-        })
+        };
+        mirror.due = mirror.earliest_timeout();
+        Ok(mirror)
     }
 
     /// The leg can be reached, and holds this epoch's reservation (R2).
@@ -218,11 +231,11 @@ impl Mirror {
             self.fence();
         } else if status != Status::Unavailable {
             // Whatever else it says, the leg has executed the request: for this owner.
-            let leg = &mut self.legs[call.leg];
-            leg.answered = leg.answered.max(call.sent);
+            self.legs.note_answer(call.leg, call.sent);
         }
+        self.calm &= status == Status::Success && call.purpose.is_from_above();
         self.call_ended(call, Some(status), memory);
-        self.advance(memory);
+        self.advance_unless_calm(memory);
     }
 
     /// The store answered the [`MirrorOutput::Membership`] that is under way.
@@ -250,13 +263,13 @@ impl Mirror {
             _ => Some(Status::Unavailable),
         };
         match refused.map_or_else(|| self.leg_range(area, request), Err) {
-            Err(status) => self.outputs.push_back(MirrorOutput::Complete { id, status }),
+            Err(status) => self.outputs.end(id, status),
             Ok(range) => match request.operation {
                 Operation::Read { buffer } => self.submit_read(id, range, buffer),
                 operation => self.submit_modify(id, operation, range),
             },
         }
-        self.advance(memory);
+        self.advance_unless_calm(memory);
     }
 
     /// Ends the group in order: new requests end `Unavailable`, those in flight are finished, the bitmap is cleared if all
@@ -280,16 +293,23 @@ impl Mirror {
         self.advance(memory);
     }
 
-    /// The next thing to do, in order.
+    /// The next thing to do: requests to legs, in order, then ends of requests, in order, then everything else, in order.
     pub fn poll_output(&mut self) -> Option<MirrorOutput> {
-        self.outputs.pop_front()
+        self.outputs.poll()
     }
 
-    /// When [`Mirror::handle_timeout`] is due.
+    /// The same for an owner that takes them apart from each other.
+    #[inline]
+    pub(crate) fn outputs(&mut self) -> &mut Outputs {
+        &mut self.outputs
+    }
+
+    /// When [`Mirror::handle_timeout`] is due. Nothing may turn out to be due then.
     pub fn next_timeout(&self) -> Option<Time> {
-        if self.phase.has_ended() {
-            return None;
-        }
+        self.due.filter(|_| !self.phase.has_ended())
+    }
+
+    fn earliest_timeout(&self) -> Option<Time> {
         let times = [
             self.starved_until,
             self.rounds_after,
@@ -370,8 +390,46 @@ impl Mirror {
         })
     }
 
+    /// After a request from above, or the end of one: in steady state no other part has to know.
+    #[inline]
+    fn advance_unless_calm(&mut self, memory: &mut dyn Memory) {
+        if !self.calm {
+            self.advance(memory);
+        }
+    }
+
+    /// Whether no part of the machine has anything to do, or waits for anything but time, or for a leg that is gone to come back.
+    fn is_calm(&self) -> bool {
+        let at_rest = |leg: &legs::Leg| {
+            matches!(
+                (leg.role, leg.link),
+                (Role::InSync, Link::Up) | (Role::Out, Link::Lost | Link::Refused)
+            )
+        };
+        self.phase == Phase::Serving
+            && self.legs.select(at_rest) == self.legs.all()
+            && !self.legs.serving().is_empty()
+            && self.away_since.is_none()
+            && self.is_membership_settled()
+            && self.bitmap.is_settled()
+            && self.resync.is_idle()
+            && self.held.is_empty()
+            && self.starved_until.or(self.rounds_after).is_none()
+            && !matches!(self.lone, Lone::Draining(_))
+            && !self.modifies.is_unsettled()
+            && !self.reads.is_unsettled()
+            && !self.modifies.any_stuck()
+            && !self.reads.any_waiting()
+    }
+
     /// Lets every part do what it can, until none can do more.
     fn advance(&mut self, memory: &mut dyn Memory) {
+        self.advance_parts(memory);
+        self.calm = self.is_calm();
+        self.due = self.earliest_timeout();
+    }
+
+    fn advance_parts(&mut self, memory: &mut dyn Memory) {
         if self.starved_until.is_some_and(|until| until <= self.now) {
             self.starved_until = None;
         }
@@ -431,8 +489,8 @@ impl Mirror {
     fn dispatch(&mut self, call: &Call, status: Option<Status>, memory: &mut dyn Memory) {
         let (leg, succeeded) = (call.leg, status == Some(Status::Success));
         match call.purpose {
-            Purpose::Modify(number) => self.modify_answered(number, leg, succeeded),
-            Purpose::Read(number) => self.read_answered(number, leg, status),
+            Purpose::Modify(slot) => self.modify_answered(slot, leg, succeeded),
+            Purpose::Read(slot) => self.read_answered(slot, leg, status),
             Purpose::Bitmap { block, sequence, .. } => self.round_answered(block, sequence, leg, succeeded),
             Purpose::StepRead { buffer } => self.step_read(succeeded, buffer, memory),
             Purpose::StepWrite { .. } => self.step_written(leg),
@@ -497,7 +555,7 @@ impl Mirror {
             return;
         }
         match call.purpose {
-            Purpose::Modify(number) => self.modifies.note_error(number, call.leg, error),
+            Purpose::Modify(slot) => self.modifies.note_error(slot, call.leg, error),
             Purpose::Bitmap { block, .. } => {
                 self.modifies.fail_marking(block, error);
                 self.clearing.fail();
@@ -509,9 +567,13 @@ impl Mirror {
 
     /// Sends a request to a leg.
     fn send(&mut self, leg: usize, purpose: Purpose, operation: Operation, range: BlockRange) {
+        if self.legs.in_flight(leg) == 0 {
+            let suspect_at = self.now + self.config.tuning.leg_timeout;
+            self.due = Some(self.due.map_or(suspect_at, |due| due.min(suspect_at)));
+        }
         let id = self.legs.book(self.now, leg, purpose);
         let request = Request { operation, range };
-        self.outputs.push_back(MirrorOutput::Leg { leg, id, request });
+        self.outputs.send(LegRequest { leg, id, request });
     }
 
     /// A metadata buffer of so many blocks; if the engine has none, the machine comes back to it.
@@ -545,9 +607,8 @@ impl Mirror {
         }
         self.phase = Phase::Fenced;
         // Nothing that is still to be said may go out any more, except how requests ended.
-        self.outputs
-            .retain(|output| matches!(output, MirrorOutput::Complete { .. }));
-        self.outputs.push_back(MirrorOutput::Fenced);
+        self.outputs.keep_ends();
+        self.outputs.say(MirrorOutput::Fenced);
         self.end_all(Status::StaleEpoch);
     }
 
@@ -556,7 +617,7 @@ impl Mirror {
         let waiting = self.modifies.take_all().into_iter().chain(self.reads.take_all());
         let held = self.held.take_all();
         for id in waiting.chain(held) {
-            self.outputs.push_back(MirrorOutput::Complete { id, status });
+            self.outputs.end(id, status);
         }
     }
 }

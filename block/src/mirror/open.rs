@@ -90,7 +90,7 @@ impl Mirror {
             && !self.legs.serving().is_empty();
         if settled && self.now >= self.opening.serve_at {
             self.phase = Phase::Serving;
-            self.outputs.push_back(MirrorOutput::Opened);
+            self.outputs.say(MirrorOutput::Opened);
             self.again = true;
         }
     }
@@ -99,7 +99,7 @@ impl Mirror {
     pub(super) fn fail(&mut self, reason: String) {
         self.phase = Phase::Failed;
         self.end_all(Status::Unavailable);
-        self.outputs.push_back(MirrorOutput::OpenFailed { reason });
+        self.outputs.say(MirrorOutput::OpenFailed { reason });
     }
 
     pub(super) fn advance_format(&mut self, memory: &mut dyn Memory) {

@@ -145,7 +145,7 @@ impl Mirror {
     fn refuse(&mut self, leg: usize, problem: FormatProblem) {
         self.legs[leg].link = Link::Refused;
         let reason = format!("the superblock of leg {leg} of the group cannot be used: {problem}");
-        self.outputs.push_back(MirrorOutput::LegRefused {
+        self.outputs.say(MirrorOutput::LegRefused {
             leg,
             reason: reason.clone(),
         });

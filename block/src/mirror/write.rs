@@ -18,16 +18,16 @@
 //! A deallocation would let legs read differently (before or zeroes): it is passed on as write zeroes.
 
 use super::locks::Holder;
-use super::{LegSet, Mirror, MirrorOutput, Purpose};
+use super::{LegSet, Mirror, Purpose};
 use crate::leg_format::BITS_PER_BITMAP_BLOCK;
-use crate::{BlockRange, Operation, RequestId, Status, Time};
+use crate::{BlockRange, Operation, RequestId, Slab, Slot, Status, Time};
 use core::ops::Range;
-use std::collections::BTreeMap;
 
-/// All of them, by number; numbers grow.
+/// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Modifies {
-    all: BTreeMap<u64, Modify>,
+    all: Slab<Modify>,
+    /// The number of the next one.
     next: u64,
     /// Something changed on which it depends how they end.
     unsettled: bool,
@@ -35,6 +35,8 @@ pub(super) struct Modifies {
 
 #[derive(Debug)]
 struct Modify {
+    /// Grows from one to the next.
+    number: u64,
     id: RequestId,
     operation: Operation,
     range: BlockRange,
@@ -73,7 +75,12 @@ impl Modifies {
     }
     /// Whether any waits for a leg (or for one that does).
     fn any_waiting(&self) -> bool {
-        self.all.values().any(|modify| modify.state != State::Sent)
+        self.all.iter().any(|(_, modify)| modify.state != State::Sent)
+    }
+    /// Whether any waits for its bits or for a leg.
+    pub(super) fn any_stuck(&self) -> bool {
+        let stuck = |modify: &Modify| matches!(modify.state, State::Marking | State::Stalled);
+        self.all.iter().any(|(_, modify)| stuck(modify))
     }
     pub(super) fn next_number(&self) -> u64 {
         self.next
@@ -81,11 +88,21 @@ impl Modifies {
     /// Whether one from before is still in flight to the leg.
     pub(super) fn any_pending_before(&self, number: u64, leg: usize) -> bool {
         self.all
-            .range(..number)
-            .any(|(_, modify)| modify.pending.has(leg))
+            .iter()
+            .any(|(_, modify)| modify.number < number && modify.pending.has(leg))
+    }
+    /// Every one, in the order in which they came.
+    fn in_order(&self) -> Vec<Slot> {
+        let all = self.all.iter();
+        let mut all: Vec<(u64, Slot)> = all.map(|(slot, modify)| (modify.number, slot)).collect();
+        all.sort_unstable();
+        all.into_iter().map(|(_, slot)| slot).collect()
     }
     pub(super) fn unsettle(&mut self) {
         self.unsettled = true;
+    }
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.unsettled
     }
     pub(super) fn drop_leg(&mut self, leg: usize) {
         for modify in self.all.values_mut() {
@@ -95,8 +112,8 @@ impl Modifies {
         }
         self.unsettled = true;
     }
-    pub(super) fn note_error(&mut self, number: u64, leg: usize, error: Status) {
-        if let Some(modify) = self.all.get_mut(&number).filter(|modify| modify.pending.has(leg)) {
+    pub(super) fn note_error(&mut self, slot: Slot, leg: usize, error: Status) {
+        if let Some(modify) = self.all.get_mut(slot).filter(|modify| modify.pending.has(leg)) {
             modify.error = Some(error);
         }
     }
@@ -114,8 +131,9 @@ impl Modifies {
     }
     /// Forgets everything.
     pub(super) fn take_all(&mut self) -> Vec<RequestId> {
-        let all = core::mem::take(&mut self.all);
-        all.into_values().map(|modify| modify.id).collect()
+        let mut all = self.all.take_all();
+        all.sort_by_key(|modify| modify.number);
+        all.into_iter().map(|modify| modify.id).collect()
     }
 }
 
@@ -130,7 +148,8 @@ impl Mirror {
         };
         let number = self.modifies.next;
         self.modifies.next += 1;
-        let modify = Modify {
+        let slot = self.modifies.all.insert(Modify {
+            number,
             id,
             operation,
             range,
@@ -141,31 +160,32 @@ impl Mirror {
             succeeded: LegSet::EMPTY,
             error: None,
             locked: false,
-        };
-        self.modifies.all.insert(number, modify);
+        });
         if operation == Operation::Flush {
-            self.send_modify(number);
-        } else if self.locks.acquire(Holder::Modify(number), range) {
-            self.begin_modify(number);
+            self.send_modify(slot);
+        } else if self.locks.acquire(Holder::Modify(slot), range) {
+            self.begin_modify(slot);
         }
     }
 
     /// The range is ours (R11).
-    pub(super) fn begin_modify(&mut self, number: u64) {
-        let modify = self.modifies.all.get_mut(&number).expect("it waited");
+    pub(super) fn begin_modify(&mut self, slot: Slot) {
+        let modify = self.modifies.all.get_mut(slot).expect("it waited");
         modify.locked = true;
         if self.bitmap.begin(modify.regions.clone()) {
-            self.send_modify(number);
+            self.send_modify(slot);
         } else {
             modify.state = State::Marking;
             self.again = true;
+            self.calm = false;
         }
     }
 
-    fn send_modify(&mut self, number: u64) {
-        let modify = self.modifies.all.get_mut(&number).expect("it is ours");
+    fn send_modify(&mut self, slot: Slot) {
+        let modify = self.modifies.all.get_mut(slot).expect("it is ours");
         modify.state = State::Stalled;
         if self.legs.serving().is_empty() {
+            self.calm = false;
             return;
         }
         let targets = match modify.operation {
@@ -185,12 +205,12 @@ impl Mirror {
             operation = durably(operation);
         }
         for leg in targets.iter() {
-            self.send(leg, Purpose::Modify(number), operation, range);
+            self.send(leg, Purpose::Modify(slot), operation, range);
         }
     }
 
-    pub(super) fn modify_answered(&mut self, number: u64, leg: usize, succeeded: bool) {
-        let Some(modify) = self.modifies.all.get_mut(&number) else {
+    pub(super) fn modify_answered(&mut self, slot: Slot, leg: usize, succeeded: bool) {
+        let Some(modify) = self.modifies.all.get_mut(slot) else {
             return;
         };
         if !modify.pending.has(leg) {
@@ -200,15 +220,14 @@ impl Mirror {
         if succeeded {
             modify.succeeded.insert(leg);
         }
-        self.settle_modify(number);
+        self.settle_modify(slot);
     }
 
     /// Lets all of them see what has changed.
     pub(super) fn advance_modifies(&mut self) {
         if core::mem::take(&mut self.modifies.unsettled) {
-            let numbers: Vec<u64> = self.modifies.all.keys().copied().collect();
-            for number in numbers {
-                self.settle_modify(number);
+            for slot in self.modifies.in_order() {
+                self.settle_modify(slot);
             }
         }
         if self.is_away_too_long() {
@@ -216,26 +235,26 @@ impl Mirror {
         }
     }
 
-    fn settle_modify(&mut self, number: u64) {
-        let Some(modify) = self.modifies.all.get(&number) else {
+    fn settle_modify(&mut self, slot: Slot) {
+        let Some(modify) = self.modifies.all.get(slot) else {
             return;
         };
         match (modify.state, modify.error) {
-            (State::Marking, Some(error)) => self.abandon_modify(number, error),
+            (State::Marking, Some(error)) => self.abandon_modify(slot, error),
             (State::Marking, None) => {
                 if self.bitmap.is_durable(modify.regions.clone()) {
-                    self.send_modify(number);
+                    self.send_modify(slot);
                 }
             }
-            (State::Stalled, _) if !self.legs.serving().is_empty() => self.send_modify(number),
-            (State::Sent, _) => self.settle_sent(number),
+            (State::Stalled, _) if !self.legs.serving().is_empty() => self.send_modify(slot),
+            (State::Sent, _) => self.settle_sent(slot),
             (State::Queued | State::Stalled, _) => {}
         }
     }
 
-    fn settle_sent(&mut self, number: u64) {
+    fn settle_sent(&mut self, slot: Slot) {
         let must_have = self.membership.may_be();
-        let modify = self.modifies.all.get_mut(&number).expect("it is ours");
+        let modify = self.modifies.all.get_mut(slot).expect("it is ours");
         let missing = must_have
             .intersection(modify.accountable)
             .without(modify.succeeded);
@@ -247,19 +266,21 @@ impl Mirror {
         let (id, error, succeeded) = (modify.id, modify.error, !modify.succeeded.is_empty());
         self.again = true;
         if missing.is_empty() && succeeded {
-            self.finish_modify(number);
-            self.complete(id, Status::Success);
-        } else if missing.intersection(self.legs.in_sync()).is_empty() {
+            self.finish_modify(slot);
+            return self.complete(id, Status::Success);
+        }
+        self.calm = false;
+        if missing.intersection(self.legs.in_sync()).is_empty() {
             // Those that miss it are leaving: the store decides.
         } else if let Some(error) = error {
-            self.abandon_modify(number, error);
+            self.abandon_modify(slot, error);
         } else {
-            self.send_modify(number);
+            self.send_modify(slot);
         }
     }
 
-    fn unlock_modify(&mut self, number: u64) {
-        let modify = self.modifies.all.get_mut(&number).expect("it is ours");
+    fn unlock_modify(&mut self, slot: Slot) {
+        let modify = self.modifies.all.get_mut(slot).expect("it is ours");
         if core::mem::take(&mut modify.locked) {
             let range = modify.range;
             let granted = self.locks.release(range);
@@ -267,35 +288,35 @@ impl Mirror {
         }
     }
 
-    fn finish_modify(&mut self, number: u64) {
-        let began = self.modifies.all[&number].state != State::Queued;
-        self.unlock_modify(number);
-        let modify = self.modifies.all.remove(&number).expect("it is ours");
-        if began {
+    fn finish_modify(&mut self, slot: Slot) {
+        self.unlock_modify(slot);
+        let modify = self.modifies.all.remove(slot).expect("it is ours");
+        if modify.state != State::Queued {
             self.bitmap.end(modify.regions);
         }
     }
 
     /// It ends without success: nobody knows where it arrived, and legs may differ there.
-    fn abandon_modify(&mut self, number: u64, status: Status) {
-        let modify = self.modifies.all.get_mut(&number).expect("it is ours");
+    fn abandon_modify(&mut self, slot: Slot, status: Status) {
+        let modify = self.modifies.all.get_mut(slot).expect("it is ours");
         let (id, state, regions) = (modify.id, modify.state, modify.regions.clone());
         if state == State::Queued {
-            let granted = self.locks.withdraw(Holder::Modify(number));
+            let granted = self.locks.withdraw(Holder::Modify(slot));
             self.grant(granted);
         } else {
             self.resync.mark_unequal(regions);
         }
-        self.finish_modify(number);
+        self.finish_modify(slot);
         self.complete(id, status);
         self.again = true;
+        self.calm = false;
     }
 
     fn expire_modifies(&mut self) {
-        let numbers: Vec<u64> = self.modifies.all.keys().copied().collect();
-        for number in numbers {
-            if self.modifies.all[&number].state != State::Sent {
-                self.abandon_modify(number, Status::Unavailable);
+        for slot in self.modifies.in_order() {
+            let modify = self.modifies.all.get(slot);
+            if modify.is_some_and(|modify| modify.state != State::Sent) {
+                self.abandon_modify(slot, Status::Unavailable);
             }
         }
     }
@@ -304,7 +325,7 @@ impl Mirror {
     pub(super) fn grant(&mut self, holders: Vec<Holder>) {
         for holder in holders {
             match holder {
-                Holder::Modify(number) => self.begin_modify(number),
+                Holder::Modify(slot) => self.begin_modify(slot),
                 Holder::Step => self.step_granted(),
             }
         }
@@ -418,8 +439,9 @@ impl Mirror {
     pub(super) fn complete(&mut self, id: RequestId, status: Status) {
         // That it cannot be had here may always be said; what was read or written only under all leases (R5).
         if status == Status::Unavailable || (self.lease_holds() && self.held.is_empty()) {
-            self.outputs.push_back(MirrorOutput::Complete { id, status });
+            self.outputs.end(id, status);
         } else {
+            self.calm = false;
             self.held.push(id, status);
         }
     }

@@ -49,6 +49,8 @@ pub enum SliceOutput {
     Leg {
         /// Which leg.
         leg: Uuid,
+        /// Its place among all legs of the slice, in the order of the configuration.
+        place: usize,
         /// The slice's name for the request; not reused while the slice lives.
         id: SubRequestId,
         /// What.

@@ -8,13 +8,13 @@
 use super::Slice;
 use crate::thin::Area;
 use crate::{
-    BLOCK_SIZE, BlockRange, BufferSlice, Duration, Memory, Operation, Request, RequestId, Status,
+    BLOCK_SIZE, BlockRange, BufferSlice, Duration, Memory, Operation, Request, RequestId, Slot, Status,
     SubRequestId, Time,
 };
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-/// The name of our own read among the pool's; the pool counts from zero.
-const OWN: RequestId = RequestId(u64::MAX);
+/// The name of our own read among the pool's, which are slots.
+pub(super) const OWN: RequestId = RequestId(Slot::NONE.0 >> 1);
 /// When the engine's buffers are exhausted, the read is tried again after this.
 const MEMORY_RETRY: Duration = Duration::from_millis(5);
 
@@ -25,44 +25,50 @@ pub(super) struct Confirmations {
     sent: u64,
     /// The highest number of one that has succeeded.
     confirmed: u64,
-    /// The number of each request in flight below.
-    in_flight: BTreeMap<RequestId, u64>,
-    /// What had been sent when each request came.
-    asked: BTreeMap<RequestId, u64>,
-    /// Answers that wait.
-    waiting: VecDeque<(RequestId, u64)>,
+    /// The number of each of the pool's requests in flight below, by the place in its name.
+    in_flight: Vec<u64>,
+    /// The number of our own.
+    own: u64,
+    /// Answers that wait: which, and what had been sent when the question came.
+    waiting: VecDeque<(Slot, u64)>,
     read: Option<BufferSlice>,
     retry_at: Option<Time>,
 }
 
 impl Confirmations {
-    /// A request has come from above.
-    pub(super) fn ask(&mut self, id: RequestId) {
-        self.asked.insert(id, self.sent);
+    /// How many requests have gone below: a request that comes now may be answered when a later one has succeeded.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent
     }
-    /// A request goes below.
-    pub(super) fn send(&mut self, id: RequestId) {
+    /// A request of the pool goes below.
+    #[inline]
+    pub(super) fn send(&mut self, id: SubRequestId) {
         self.sent += 1;
-        self.in_flight.insert(id, self.sent);
+        let place = Slot(id.0).index();
+        if place >= self.in_flight.len() {
+            self.in_flight.resize(place + 1, 0);
+        }
+        self.in_flight[place] = self.sent;
     }
     /// It has ended.
+    #[inline]
     fn end(&mut self, id: RequestId, status: Status) {
-        let number = self.in_flight.remove(&id).expect("sent");
+        let number = if id == OWN {
+            self.own
+        } else {
+            self.in_flight[Slot(id.0).index()]
+        };
         if status == Status::Success {
             self.confirmed = self.confirmed.max(number);
         }
     }
-    /// A request is to be answered with success: whether it may be; if not, it waits here.
-    pub(super) fn may_answer(&mut self, id: RequestId) -> bool {
-        let asked = self.asked.remove(&id).expect("asked");
+    /// A request is to be answered with success that came when so many had been sent: whether it may be; if not, it waits here.
+    #[inline]
+    pub(super) fn may_answer(&mut self, request: Slot, asked: u64) -> bool {
         if self.confirmed <= asked {
-            self.waiting.push_back((id, asked));
+            self.waiting.push_back((request, asked));
         }
         self.confirmed > asked
-    }
-    /// A request has ended otherwise.
-    pub(super) fn forget(&mut self, id: RequestId) {
-        self.asked.remove(&id);
     }
     pub(super) fn retry_at(&self) -> Option<Time> {
         self.retry_at.filter(|_| !self.waiting.is_empty())
@@ -80,9 +86,16 @@ impl Slice {
             let pool = self.pool.as_mut().expect("requests come from the pool");
             pool.below_completed(self.now, SubRequestId(id.0), status, memory);
         }
+        if !self.confirmations.waiting.is_empty() {
+            self.answer_confirmed(id, status);
+        }
+    }
+
+    /// A request below has ended: answers those that waited for it.
+    fn answer_confirmed(&mut self, id: RequestId, status: Status) {
         let confirmed = self.confirmations.confirmed;
-        let waiting = core::mem::take(&mut self.confirmations.waiting);
-        for (request, asked) in waiting {
+        for _ in 0..self.confirmations.waiting.len() {
+            let (request, asked) = self.confirmations.waiting.pop_front().expect("counted");
             if confirmed > asked {
                 self.answer(request, Status::Success);
             } else if id == OWN && status != Status::Success {
@@ -94,10 +107,15 @@ impl Slice {
     }
 
     /// Reads a block if answers wait for it. Returns whether a read was sent.
+    #[inline]
     pub(super) fn confirm(&mut self, memory: &mut dyn Memory) -> bool {
         let wanted = !self.confirmations.waiting.is_empty() && self.confirmations.read.is_none();
+        wanted && self.begin_confirmation(memory)
+    }
+
+    fn begin_confirmation(&mut self, memory: &mut dyn Memory) -> bool {
         let due = self.confirmations.retry_at.is_none_or(|at| at <= self.now);
-        if !wanted || !due {
+        if !due {
             return false;
         }
         let Some(buffer) = memory.allocate(BLOCK_SIZE) else {
@@ -106,12 +124,13 @@ impl Slice {
         };
         self.confirmations.retry_at = None;
         self.confirmations.read = Some(buffer);
-        self.confirmations.send(OWN);
+        self.confirmations.sent += 1;
+        self.confirmations.own = self.confirmations.sent;
         let request = Request {
             operation: Operation::Read { buffer },
             range: BlockRange::new(0, 1),
         };
-        self.concat.submit(OWN, Area::Metadata, request);
+        self.send_below(OWN, Area::Metadata, request, memory);
         true
     }
 }

@@ -11,6 +11,7 @@
 //! * Nothing is answered from memory alone: a request to a leg that was sent after the question has succeeded (R5).
 //! * Once a leg or the store has named a newer epoch, nothing is sent to any leg and all requests end `StaleEpoch`.
 //! * Nothing is formatted that was formatted before (R9).
+//! * Between two verbs of its owner no layer has anything to say (`passage`).
 
 mod config;
 mod confirm;
@@ -19,15 +20,17 @@ mod passage;
 use crate::concat::Concat;
 use crate::leg_format::Uuid;
 pub use crate::mirror::{GroupConfig, LegConfig, LegProgress, MembershipOutcome};
-use crate::mirror::{Mirror, MirrorConfig};
+use crate::mirror::{LegRequest, Mirror, MirrorConfig};
 use crate::thin::{Pool, PoolConfig, Usage, VolumeId, VolumeUsage};
-use crate::{Blocks, Memory, Request, RequestId, Status, SubRequestId, Time};
+use crate::{Blocks, Memory, Request, RequestId, Slab, Slot, Status, SubRequestId, Time};
 pub use config::{GroupProgress, MembershipChange, SliceConfig, SliceOutput, SliceState};
 use confirm::Confirmations;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
-/// The bits of a leg request's name that are the group's own.
-const GROUP_SHIFT: u32 = 48;
+/// The bits of a leg request's name that are the group's own: the others say which group.
+const GROUP_SHIFT: u32 = Slot::BITS;
+/// The most groups a slice can have.
+const GROUPS_MAX: usize = 1 << (u64::BITS - GROUP_SHIFT);
 
 /// A slice that is being opened, served or closed by its owner.
 #[derive(Debug)]
@@ -36,6 +39,12 @@ pub struct Slice {
     now: Time,
     state: SliceState,
     groups: Vec<Mirror>,
+    /// Groups that were told something, and may have something to say.
+    told: Vec<usize>,
+    /// Groups that may have requests to legs.
+    speaking: Vec<usize>,
+    /// By group: the place of its first leg among all legs.
+    first_legs: Vec<usize>,
     /// Where each leg is: group, place in it.
     legs: BTreeMap<Uuid, (usize, usize)>,
     concat: Concat,
@@ -45,14 +54,23 @@ pub struct Slice {
     confirmations: Confirmations,
     /// Fenced, and the pool has been told to end.
     pool_ends: bool,
-    /// Requests from above that have not ended.
-    requests: BTreeSet<RequestId>,
+    /// Requests from above that have not ended; the pool knows them by their slots.
+    requests: Slab<Asked>,
     /// Verbs that have not ended, by volume: one at a time.
     verbs: BTreeMap<VolumeId, RequestId>,
     /// Membership requests under way: which group's; `None` is the pool's.
     memberships: BTreeMap<u64, Option<usize>>,
     next_membership: u64,
     outputs: VecDeque<SliceOutput>,
+}
+
+/// A request from above.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    /// Its name there.
+    id: RequestId,
+    /// How many requests had gone below when it came.
+    sent_before: u64,
 }
 
 impl Slice {
@@ -72,6 +90,9 @@ impl Slice {
         if config.groups.is_empty() {
             return Err("a slice has no groups".to_owned());
         }
+        if config.groups.len() > GROUPS_MAX {
+            return Err(format!("a slice has at most {GROUPS_MAX} groups"));
+        }
         let groups: Result<Vec<Mirror>, String> = config
             .groups
             .iter()
@@ -81,8 +102,17 @@ impl Slice {
         let data = groups
             .iter()
             .map(|group| group.area_length(crate::thin::Area::Data));
+        let mut legs_before = 0;
+        let first_leg = |group: &GroupConfig| {
+            let first = legs_before;
+            legs_before += group.legs.len();
+            first
+        };
         Ok(Slice {
             concat: Concat::new(data),
+            told: Vec::new(),
+            speaking: Vec::new(),
+            first_legs: config.groups.iter().map(first_leg).collect(),
             now,
             state: SliceState::Opening,
             groups,
@@ -91,7 +121,7 @@ impl Slice {
             formatting: !config.formatted,
             confirmations: Confirmations::default(),
             pool_ends: false,
-            requests: BTreeSet::new(),
+            requests: Slab::default(),
             verbs: BTreeMap::new(),
             memberships: BTreeMap::new(),
             next_membership: 0,
@@ -107,7 +137,7 @@ impl Slice {
     pub fn leg_attached(&mut self, now: Time, leg: Uuid, memory: &mut dyn Memory) {
         let (group, place) = self.legs[&leg];
         self.now = now;
-        self.groups[group].leg_attached(now, place, memory);
+        self.tell(group).leg_attached(now, place, memory);
         self.pass_on(memory);
     }
 
@@ -119,7 +149,7 @@ impl Slice {
     pub fn leg_lost(&mut self, now: Time, leg: Uuid, memory: &mut dyn Memory) {
         let (group, place) = self.legs[&leg];
         self.now = now;
-        self.groups[group].leg_lost(now, place, memory);
+        self.tell(group).leg_lost(now, place, memory);
         self.pass_on(memory);
     }
 
@@ -128,7 +158,7 @@ impl Slice {
         let group = (id.0 >> GROUP_SHIFT) as usize;
         let id = SubRequestId(id.0 & ((1 << GROUP_SHIFT) - 1));
         self.now = now;
-        self.groups[group].leg_completed(now, id, status, memory);
+        self.tell(group).leg_completed(now, id, status, memory);
         self.pass_on(memory);
     }
 
@@ -143,7 +173,7 @@ impl Slice {
         self.now = now;
         match self.memberships.remove(&request) {
             None => return,
-            Some(Some(group)) => self.groups[group].membership_answer(now, outcome, memory),
+            Some(Some(group)) => self.tell(group).membership_answer(now, outcome, memory),
             Some(None) if outcome == MembershipOutcome::Committed => {
                 self.formatting = false;
                 if self.state == SliceState::Opening {
@@ -168,10 +198,10 @@ impl Slice {
         if self.state != SliceState::Serving {
             return self.refuse(id);
         }
-        self.requests.insert(id);
-        self.confirmations.ask(id);
+        let sent_before = self.confirmations.sent();
+        let slot = self.requests.insert(Asked { id, sent_before });
         let pool = self.pool.as_mut().expect("a slice that serves has a pool");
-        pool.submit(now, id, volume, request, memory);
+        pool.submit(now, RequestId(slot.0), volume, request, memory);
         self.pass_on(memory);
     }
 
@@ -239,18 +269,38 @@ impl Slice {
     /// Time has come to what [`Slice::next_timeout`] said.
     pub fn handle_timeout(&mut self, now: Time, memory: &mut dyn Memory) {
         self.now = now;
-        for group in &mut self.groups {
-            group.handle_timeout(now, memory);
+        let is_due = |due: Option<Time>| due.is_some_and(|due| due <= now);
+        for group in 0..self.groups.len() {
+            if is_due(self.groups[group].next_timeout()) {
+                self.tell(group).handle_timeout(now, memory);
+            }
         }
-        if let Some(pool) = &mut self.pool {
+        if let Some(pool) = self.pool.as_mut().filter(|pool| is_due(pool.next_timeout())) {
             pool.handle_timeout(now, memory);
         }
         self.pass_on(memory);
     }
 
-    /// The next thing to do, in order.
+    /// The next thing to do: requests to legs, in order, then everything else, in order.
     pub fn poll_output(&mut self) -> Option<SliceOutput> {
-        self.outputs.pop_front()
+        self.poll_leg_request().or_else(|| self.outputs.pop_front())
+    }
+
+    /// The next request to a leg, from the groups that have spoken.
+    #[inline]
+    fn poll_leg_request(&mut self) -> Option<SliceOutput> {
+        while let Some(&group) = self.speaking.last() {
+            if let Some(LegRequest { leg, id, request }) = self.groups[group].outputs().poll_leg() {
+                return Some(SliceOutput::Leg {
+                    leg: self.config.groups[group].legs[leg].leg,
+                    place: self.first_legs[group] + leg,
+                    id: SubRequestId((group as u64) << GROUP_SHIFT | id.0),
+                    request,
+                });
+            }
+            self.speaking.pop();
+        }
+        None
     }
 
     /// When [`Slice::handle_timeout`] is due.
@@ -355,9 +405,19 @@ impl Slice {
     }
 
     fn close_groups(&mut self, memory: &mut dyn Memory) {
-        for group in &mut self.groups {
-            group.close(self.now, memory);
+        let now = self.now;
+        for group in 0..self.groups.len() {
+            self.tell(group).close(now, memory);
         }
+    }
+
+    /// A group that is about to be told something: what it says then is passed on.
+    #[inline]
+    fn tell(&mut self, group: usize) -> &mut Mirror {
+        if self.told.last() != Some(&group) {
+            self.told.push(group);
+        }
+        &mut self.groups[group]
     }
 
     /// A newer owner is known: no group sends anything any more. What the pool still waits for, the groups end now.
@@ -367,10 +427,10 @@ impl Slice {
         }
         self.state = SliceState::Fenced;
         self.outputs.push_back(SliceOutput::Fenced);
-        for group in &mut self.groups {
-            group.fence_now();
+        for group in 0..self.groups.len() {
+            self.tell(group).fence_now();
         }
-        let waiting = core::mem::take(&mut self.requests).into_iter();
+        let waiting = self.requests.take_all().into_iter().map(|asked| asked.id);
         let verbs = core::mem::take(&mut self.verbs).into_values();
         for id in waiting.chain(verbs) {
             let status = Status::StaleEpoch;

@@ -1,15 +1,24 @@
 //! What goes from layer to layer inside a slice, until none has anything more to say.
 
-use super::{GROUP_SHIFT, MembershipChange, Slice, SliceOutput, SliceState};
+use super::{MembershipChange, Slice, SliceOutput, SliceState};
 use crate::concat::ConcatOutput;
 use crate::mirror::{GroupChange, Mirror, MirrorOutput};
-use crate::thin::{Failure, PoolOutput, VolumeId};
-use crate::{Memory, RequestId, Status, SubRequestId};
+use crate::thin::{Area, Failure, PoolOutput, VolumeId};
+use crate::{Memory, Request, RequestId, Slot, Status, SubRequestId};
+
+/// Set in the names that groups know pieces of requests by which the concatenation has cut; clear in those of requests that go to
+/// one group as they are.
+const PIECE: u64 = 1 << 63;
 
 impl Slice {
     pub(super) fn pass_on(&mut self, memory: &mut dyn Memory) {
-        while self.pass_up(memory) || self.pass_down(memory) || self.confirm(memory) || self.end_pool(memory)
-        {
+        loop {
+            self.pass_up(memory);
+            self.pass_down(memory);
+            let quiet = self.told.is_empty() && self.concat.is_quiet();
+            if quiet && !self.confirm(memory) && !self.end_pool(memory) {
+                return;
+            }
         }
     }
 
@@ -23,48 +32,82 @@ impl Slice {
         ends && self.pool_ends
     }
 
-    /// From the groups upwards. Returns whether there was anything.
-    fn pass_up(&mut self, memory: &mut dyn Memory) -> bool {
-        let mut any = false;
-        for group in 0..self.groups.len() {
-            while let Some(output) = self.groups[group].poll_output() {
-                any = true;
+    /// From the groups upwards.
+    fn pass_up(&mut self, memory: &mut dyn Memory) {
+        while let Some(group) = self.told.pop() {
+            while let Some((id, status)) = self.groups[group].outputs().poll_end() {
+                self.group_ended(id, status, memory);
+            }
+            while let Some(output) = self.groups[group].outputs().poll_rest() {
                 self.group_says(group, output, memory);
             }
+            if self.groups[group].outputs().has_leg() && self.speaking.last() != Some(&group) {
+                self.speaking.push(group);
+            }
         }
+        if !self.concat.is_quiet() {
+            self.pass_pieces(memory);
+        }
+    }
+
+    /// Pieces of requests down, and cut requests that have ended up.
+    fn pass_pieces(&mut self, memory: &mut dyn Memory) {
         while let Some(output) = self.concat.poll_output() {
-            any = true;
             match output {
                 ConcatOutput::Group {
                     group,
                     id,
                     area,
                     request,
-                } => self.groups[group].submit(self.now, RequestId(id.0), area, request, memory),
+                } => {
+                    let now = self.now;
+                    self.tell(group)
+                        .submit(now, RequestId(PIECE | id.0), area, request, memory);
+                }
                 ConcatOutput::Complete { id, status } => self.below_ended(id, status, memory),
             }
         }
-        any
     }
 
-    /// From the pool, up and down. Returns whether there was anything.
-    fn pass_down(&mut self, memory: &mut dyn Memory) -> bool {
-        let mut any = false;
+    /// A request of the pool, or our own, to the groups.
+    #[inline]
+    pub(super) fn send_below(
+        &mut self,
+        id: RequestId,
+        area: Area,
+        request: Request,
+        memory: &mut dyn Memory,
+    ) {
+        match self.concat.whole(area, request) {
+            Some((group, request)) => {
+                let now = self.now;
+                self.tell(group).submit(now, id, area, request, memory);
+            }
+            None => self.concat.submit(id, area, request),
+        }
+    }
+
+    /// What was sent to a group has ended.
+    #[inline]
+    fn group_ended(&mut self, id: RequestId, status: Status, memory: &mut dyn Memory) {
+        if id.0 & PIECE == 0 {
+            self.below_ended(id, status, memory);
+        } else {
+            self.concat.completed(SubRequestId(id.0 & !PIECE), status);
+        }
+    }
+
+    /// From the pool, up and down.
+    fn pass_down(&mut self, memory: &mut dyn Memory) {
         while let Some(output) = self.pool.as_mut().and_then(|pool| pool.poll_output()) {
-            any = true;
             self.pool_says(output, memory);
         }
-        any
     }
 
     fn group_says(&mut self, group: usize, output: MirrorOutput, memory: &mut dyn Memory) {
         let id_of = |leg: usize| self.config.groups[group].legs[leg].leg;
         match output {
-            MirrorOutput::Leg { leg, id, request } => self.outputs.push_back(SliceOutput::Leg {
-                leg: id_of(leg),
-                id: SubRequestId((group as u64) << GROUP_SHIFT | id.0),
-                request,
-            }),
+            MirrorOutput::Leg { .. } | MirrorOutput::Complete { .. } => unreachable!("taken by themselves"),
             MirrorOutput::LegSuspect { leg } => self
                 .outputs
                 .push_back(SliceOutput::LegSuspect { leg: id_of(leg) }),
@@ -72,7 +115,6 @@ impl Slice {
                 let leg = id_of(leg);
                 self.outputs.push_back(SliceOutput::LegRefused { leg, reason });
             }
-            MirrorOutput::Complete { id, status } => self.concat.completed(SubRequestId(id.0), status),
             MirrorOutput::Membership(change) => self.group_asks(group, change),
             MirrorOutput::Opened => {
                 let opening = self.state == SliceState::Opening && self.pool.is_none();
@@ -89,18 +131,11 @@ impl Slice {
     fn pool_says(&mut self, output: PoolOutput, memory: &mut dyn Memory) {
         match output {
             PoolOutput::Below { id, area, request } => {
-                self.confirmations.send(RequestId(id.0));
-                self.concat.submit(RequestId(id.0), area, request);
+                self.confirmations.send(id);
+                self.send_below(RequestId(id.0), area, request, memory);
             }
             PoolOutput::Zero { buffer } => memory.bytes_mut(buffer).fill(0),
-            PoolOutput::Complete { id, status } => {
-                if status != Status::Success {
-                    self.confirmations.forget(id);
-                    self.answer(id, status);
-                } else if self.confirmations.may_answer(id) {
-                    self.answer(id, status);
-                }
-            }
+            PoolOutput::Complete { id, status } => self.pool_ended(Slot(id.0), status),
             PoolOutput::Formatted => {
                 // Should the pool be asked for something meanwhile, it is the one that is opened afterwards.
                 self.pool = None;
@@ -139,9 +174,22 @@ impl Slice {
         }
     }
 
+    /// The pool is done with a request.
+    #[inline]
+    fn pool_ended(&mut self, request: Slot, status: Status) {
+        let Some(asked) = self.requests.get(request) else {
+            return;
+        };
+        let sent_before = asked.sent_before;
+        if status != Status::Success || self.confirmations.may_answer(request, sent_before) {
+            self.answer(request, status);
+        }
+    }
+
     /// Answers a request from above, unless it has been already: a fence ends everything at once.
-    pub(super) fn answer(&mut self, id: RequestId, status: Status) {
-        if self.requests.remove(&id) {
+    pub(super) fn answer(&mut self, request: Slot, status: Status) {
+        if let Some(asked) = self.requests.remove(request) {
+            let id = asked.id;
             self.outputs.push_back(SliceOutput::Complete { id, status });
         }
     }
@@ -180,8 +228,8 @@ impl Slice {
         if self.state == SliceState::Closing && self.groups.iter().all(Mirror::is_closed) {
             self.state = SliceState::Closed;
             // Nobody answers these any more.
-            for id in core::mem::take(&mut self.requests) {
-                let status = Status::Unavailable;
+            for asked in self.requests.take_all() {
+                let (id, status) = (asked.id, Status::Unavailable);
                 self.outputs.push_back(SliceOutput::Complete { id, status });
             }
             self.outputs.push_back(SliceOutput::Closed);

@@ -86,13 +86,18 @@ impl Journal {
     }
 
     /// Begins the next block if there is something to write, nothing in flight, and room.
+    #[inline]
     pub(super) fn pump(&mut self, turn: &mut Turn) {
-        if self.write.is_none() && !self.queue.is_empty() && !self.is_full() {
-            let count = self.queue.len().min(RECORDS_PER_JOURNAL_BLOCK);
-            self.block.extend(self.queue.drain(..count));
-            self.fill(turn);
-            self.send(turn);
+        if !self.queue.is_empty() && self.write.is_none() && !self.is_full() {
+            self.begin_block(turn);
         }
+    }
+
+    fn begin_block(&mut self, turn: &mut Turn) {
+        let count = self.queue.len().min(RECORDS_PER_JOURNAL_BLOCK);
+        self.block.extend(self.queue.drain(..count));
+        self.fill(turn);
+        self.send(turn);
     }
 
     fn fill(&self, turn: &mut Turn) {

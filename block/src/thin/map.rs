@@ -5,25 +5,18 @@
 
 use super::config::VolumeId;
 use super::extent_set::ExtentSet;
+use super::nodes::{Node, Nodes};
+use super::places::Places;
 use super::record::{Extent, NodeId, Place, Record};
 use super::{Usage, VolumeUsage};
 use crate::{Blocks, Lba};
-use std::collections::{BTreeMap, BTreeSet};
-
-/// What a volume is made of.
-#[derive(Debug)]
-struct Node {
-    volume: VolumeId,
-    size: Blocks,
-    extents: BTreeMap<Place, Extent>,
-}
+use std::collections::BTreeSet;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Map {
     total: u32,
-    nodes: BTreeMap<NodeId, Node>,
-    volumes: BTreeMap<VolumeId, NodeId>,
+    nodes: Nodes,
     next_node: NodeId,
     /// Neither mapped, nor dirty, nor reserved.
     free: ExtentSet,
@@ -38,8 +31,7 @@ impl Map {
     pub(super) fn new(total: u32, next_node: NodeId) -> Map {
         Map {
             total,
-            nodes: BTreeMap::new(),
-            volumes: BTreeMap::new(),
+            nodes: Nodes::default(),
             next_node,
             free: ExtentSet::full(total),
             dirty: ExtentSet::empty(total),
@@ -52,7 +44,7 @@ impl Map {
         match *record {
             Record::VolumeCreated { node, volume, size } => self.create(node, volume, size),
             Record::VolumeResized { node, volume, size } => {
-                let known = self.nodes.get_mut(&node).filter(|known| known.volume == volume);
+                let known = self.nodes.find_mut(node).filter(|known| known.volume == volume);
                 known.ok_or("a size for a volume that does not exist")?.size = size;
                 Ok(())
             }
@@ -89,30 +81,26 @@ impl Map {
     }
 
     fn create(&mut self, node: NodeId, volume: VolumeId, size: Blocks) -> Outcome {
-        if self.volumes.contains_key(&volume) {
+        if self.nodes.of_volume(volume).is_some() {
             return Err("a volume is created twice");
         }
-        if self.nodes.contains_key(&node) || node.0 == u32::MAX {
+        if self.nodes.find(node).is_some() || node.0 == u32::MAX {
             return Err("a node is created twice");
         }
-        self.nodes.insert(
-            node,
-            Node {
-                volume,
-                size,
-                extents: BTreeMap::new(),
-            },
-        );
-        self.volumes.insert(volume, node);
+        self.nodes.insert(Node {
+            id: node,
+            volume,
+            size,
+            extents: Places::default(),
+        });
         self.next_node = self.next_node.max(NodeId(node.0 + 1));
         Ok(())
     }
 
     fn delete(&mut self, node: NodeId, volume: VolumeId) -> Outcome {
-        let gone = self.nodes.remove(&node).filter(|gone| gone.volume == volume);
+        let gone = self.nodes.remove(node).filter(|gone| gone.volume == volume);
         let gone = gone.ok_or("a volume that does not exist is deleted")?;
-        self.volumes.remove(&volume);
-        for extent in gone.extents.into_values() {
+        for (_, extent) in gone.extents.iter() {
             self.dirty.insert(extent);
         }
         Ok(())
@@ -124,7 +112,7 @@ impl Map {
         }
         let node = self
             .nodes
-            .get_mut(&node)
+            .find_mut(node)
             .ok_or("an extent is mapped to a node that does not exist")?;
         match node.extents.insert(place, extent) {
             None => Ok(()),
@@ -135,9 +123,9 @@ impl Map {
     fn unmap(&mut self, node: NodeId, place: Place, extent: Extent) -> Outcome {
         let node = self
             .nodes
-            .get_mut(&node)
+            .find_mut(node)
             .ok_or("an extent is unmapped from a node that does not exist")?;
-        if node.extents.remove(&place) != Some(extent) {
+        if node.extents.remove(place) != Some(extent) {
             return Err("an extent is unmapped that was not mapped there");
         }
         self.dirty.insert(extent);
@@ -189,19 +177,24 @@ impl Map {
     }
 
     pub(super) fn node(&self, volume: VolumeId) -> Option<NodeId> {
-        self.volumes.get(&volume).copied()
+        self.nodes.of_volume(volume).map(|node| node.id)
+    }
+
+    #[inline]
+    pub(super) fn node_and_size(&self, volume: VolumeId) -> Option<(NodeId, Blocks)> {
+        self.nodes.of_volume(volume).map(|node| (node.id, node.size))
     }
 
     pub(super) fn size(&self, node: NodeId) -> Blocks {
-        self.nodes.get(&node).map_or(Blocks(0), |node| node.size)
+        self.nodes.find(node).map_or(Blocks(0), |node| node.size)
     }
 
     pub(super) fn lookup(&self, node: NodeId, place: Place) -> Option<Extent> {
-        self.nodes.get(&node)?.extents.get(&place).copied()
+        self.nodes.find(node)?.extents.find(place)
     }
 
     pub(super) fn volume_count(&self) -> u64 {
-        self.volumes.len() as u64
+        self.nodes.len()
     }
 
     pub(super) fn dirty(&self) -> impl Iterator<Item = Extent> + '_ {
@@ -223,38 +216,34 @@ impl Map {
     }
 
     pub(super) fn volume(&self, volume: VolumeId) -> Option<VolumeUsage> {
-        let node = &self.nodes[self.volumes.get(&volume)?];
-        Some(VolumeUsage {
-            volume,
-            size: node.size,
-            mapped: node.extents.len() as u64,
-        })
+        self.nodes.of_volume(volume).map(usage_of)
     }
 
+    /// Every volume, by identifier.
     pub(super) fn volumes(&self) -> Vec<VolumeUsage> {
-        self.volumes
-            .keys()
-            .filter_map(|&volume| self.volume(volume))
-            .collect()
+        let mut volumes: Vec<VolumeUsage> = self.nodes.iter().map(usage_of).collect();
+        volumes.sort_unstable_by_key(|usage| usage.volume);
+        volumes
     }
 
     /// Where the mapped parts of a volume lie: offset in extents from the volume's start, and from the data area's.
     pub(super) fn mapping(&self, volume: VolumeId) -> Vec<(u32, u32)> {
-        let node = self.node(volume).and_then(|node| self.nodes.get(&node));
-        let extents = node.into_iter().flat_map(|node| &node.extents);
+        let node = self.nodes.of_volume(volume);
+        let extents = node.into_iter().flat_map(|node| node.extents.iter());
         extents.map(|(place, extent)| (place.0, extent.0)).collect()
     }
 
     /// The records that make this map from an empty one.
     pub(super) fn records(&self) -> Vec<Record> {
         let mut records = Vec::new();
-        for (&node, known) in &self.nodes {
+        for known in self.nodes.iter() {
+            let node = known.id;
             records.push(Record::VolumeCreated {
                 node,
                 volume: known.volume,
                 size: known.size,
             });
-            for (&place, &extent) in &known.extents {
+            for (place, extent) in known.extents.iter() {
                 push_run(
                     &mut records,
                     Record::Mapped {
@@ -275,10 +264,8 @@ impl Map {
     /// Whether every extent is exactly one thing: walks everything, for tests and for the end of an opening.
     pub(super) fn audit(&self) -> Outcome {
         let mut seen = ExtentSet::empty(self.total);
-        let mapped = self
-            .nodes
-            .values()
-            .flat_map(|node| node.extents.values().copied());
+        let extents = self.nodes.iter().flat_map(|node| node.extents.iter());
+        let mapped = extents.map(|(_, extent)| extent);
         let all = mapped
             .chain(self.dirty.iter())
             .chain(self.free.iter())
@@ -293,6 +280,14 @@ impl Map {
         } else {
             Err("an extent is lost")
         }
+    }
+}
+
+fn usage_of(node: &Node) -> VolumeUsage {
+    VolumeUsage {
+        volume: node.volume,
+        size: node.size,
+        mapped: node.extents.len(),
     }
 }
 

@@ -26,7 +26,9 @@ mod journal;
 mod journal_block;
 mod ledger;
 mod map;
+mod nodes;
 mod outbox;
+mod places;
 mod record;
 mod replay;
 mod requests;
@@ -59,7 +61,7 @@ const CLEAN_BATCH_BLOCKS: u64 = 16384;
 pub enum PoolOutput {
     /// A request to the layer below; answer with [`Pool::below_completed`].
     Below {
-        /// The pool's name for it.
+        /// The pool's name for it: a [`crate::Slot`].
         id: SubRequestId,
         /// Where.
         area: Area,
@@ -237,8 +239,7 @@ impl Pool {
     ///
     /// `WriteZeroes` with `deallocate`, and `Deallocate`, give back every extent they cover wholly, and clear the rest.
     ///
-    /// # Panics
-    /// If a request of this name is in flight.
+    /// No other request of this name may be in flight.
     pub fn submit(
         &mut self,
         now: Time,

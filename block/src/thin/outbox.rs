@@ -1,10 +1,10 @@
 //! What waits for the owner, and what the pool has asked of the areas below.
 
 use super::config::Area;
-use super::record::{NodeId, Place};
+use super::record::{Extent, NodeId, Place};
 use super::{PoolOutput, Request};
-use crate::{BlockRange, Memory, Operation, RequestId, SubRequestId, Time};
-use std::collections::{BTreeMap, VecDeque};
+use crate::{BlockRange, Memory, Operation, Slab, Slot, SubRequestId, Time};
+use std::collections::VecDeque;
 
 /// What every verb brings along: the time, where outputs go, and the bytes of metadata.
 pub(super) struct Turn<'a> {
@@ -18,12 +18,13 @@ pub(super) struct Turn<'a> {
 pub(super) enum Purpose {
     /// A part of a request, in an extent.
     Part {
-        request: RequestId,
+        request: Slot,
         node: NodeId,
         place: Place,
+        extent: Extent,
     },
     /// The flush of a request.
-    HostFlush { request: RequestId },
+    HostFlush { request: Slot },
     /// A journal block.
     Journal,
     /// A chunk or the header of a checkpoint.
@@ -38,15 +39,12 @@ pub(super) enum Purpose {
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
     outputs: VecDeque<PoolOutput>,
-    below: BTreeMap<SubRequestId, Purpose>,
-    next: u64,
+    below: Slab<Purpose>,
 }
 
 impl Outbox {
     pub(super) fn send(&mut self, purpose: Purpose, area: Area, operation: Operation, range: BlockRange) {
-        let id = SubRequestId(self.next);
-        self.next += 1;
-        self.below.insert(id, purpose);
+        let id = SubRequestId(self.below.insert(purpose).0);
         self.outputs.push_back(PoolOutput::Below {
             id,
             area,
@@ -64,7 +62,7 @@ impl Outbox {
 
     pub(super) fn completed(&mut self, id: SubRequestId) -> Purpose {
         self.below
-            .remove(&id)
+            .remove(Slot(id.0))
             .expect("what is completed was sent, and once")
     }
 

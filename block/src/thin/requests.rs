@@ -10,12 +10,13 @@ use super::ledger::Ledger;
 use super::map::{Part, parts};
 use super::outbox::{Purpose, Turn};
 use super::record::{Extent, NodeId, Place, Record};
-use crate::{BLOCK_SIZE, BlockRange, Operation, Request, RequestId, Status};
+use crate::{BLOCK_SIZE, BlockRange, Operation, Request, RequestId, Slab, Slot, Status};
 use std::collections::{BTreeMap, VecDeque};
 
 /// A request that has not ended.
 #[derive(Debug)]
 struct Parent {
+    id: RequestId,
     node: NodeId,
     /// That have not ended.
     parts: u32,
@@ -25,7 +26,7 @@ struct Parent {
 /// A part of a request.
 #[derive(Clone, Copy, Debug)]
 struct Work {
-    request: RequestId,
+    request: Slot,
     node: NodeId,
     part: Part,
     /// Its buffer is the part's.
@@ -34,10 +35,9 @@ struct Work {
 
 type Key = (NodeId, Place);
 
-/// A place with something going on.
+/// A place whose mapping is about to change.
 #[derive(Debug, Default)]
 struct Busy {
-    in_flight: u32,
     change: Change,
     waiting: VecDeque<Work>,
 }
@@ -57,17 +57,28 @@ enum Change {
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Requests {
-    parents: BTreeMap<RequestId, Parent>,
-    /// Requests that have not ended, by node.
-    active: BTreeMap<NodeId, u32>,
+    parents: Slab<Parent>,
+    /// Parts in flight to each extent.
+    in_flight: Vec<u32>,
+    /// Few, and none most of the time.
     busy: BTreeMap<Key, Busy>,
     /// Places that want space, in order.
     space: VecDeque<Key>,
 }
 
 impl Requests {
+    /// None yet, over so many extents.
+    pub(super) fn new(extents: u32) -> Requests {
+        Requests {
+            parents: Slab::default(),
+            in_flight: vec![0; extents as usize],
+            busy: BTreeMap::new(),
+            space: VecDeque::new(),
+        }
+    }
+
     /// Begins a request that lies inside the volume.
     pub(super) fn submit(
         &mut self,
@@ -77,87 +88,64 @@ impl Requests {
         ledger: &mut Ledger,
         turn: &mut Turn,
     ) {
-        // One part more than there are, so that the request does not end before all have begun.
-        let earlier = self.parents.insert(
+        // The flush, or the only part; or one more than there are, so that the request does not end before all have begun.
+        let parent = self.parents.insert(Parent {
             id,
-            Parent {
-                node,
-                parts: 1,
-                status: Status::Success,
-            },
-        );
-        assert!(
-            earlier.is_none(),
-            "names of requests are unique among those in flight"
-        );
-        *self.active.entry(node).or_default() += 1;
+            node,
+            parts: 1,
+            status: Status::Success,
+        });
         if request.operation == Operation::Flush {
-            self.begin_part(id);
-            turn.outbox.send(
-                Purpose::HostFlush { request: id },
-                Area::Data,
-                Operation::Flush,
-                BlockRange::default(),
-            );
-        } else {
-            self.begin_parts(id, node, request, ledger, turn);
+            let purpose = Purpose::HostFlush { request: parent };
+            let (operation, nowhere) = (Operation::Flush, BlockRange::default());
+            return turn.outbox.send(purpose, Area::Data, operation, nowhere);
         }
-        self.end_part(id, Status::Success, turn);
-    }
-
-    fn begin_parts(
-        &mut self,
-        id: RequestId,
-        node: NodeId,
-        request: Request,
-        ledger: &mut Ledger,
-        turn: &mut Turn,
-    ) {
+        let mut parts = parts(request.range.start, request.range.length, ledger.geometry.extent);
+        let first = parts.next();
+        if let Some(part) = first.filter(|part| part.blocks == request.range.length.0) {
+            let work = Work {
+                request: parent,
+                node,
+                part,
+                operation: request.operation,
+            };
+            return self.begin(work, ledger, turn);
+        }
         let mut blocks_before = 0;
-        for part in parts(request.range.start, request.range.length, ledger.geometry.extent) {
+        for part in first.into_iter().chain(parts) {
             let operation = operation_part(request.operation, blocks_before, part.blocks);
             blocks_before += part.blocks;
-            self.begin_part(id);
-            self.begin(
-                Work {
-                    request: id,
-                    node,
-                    part,
-                    operation,
-                },
-                ledger,
-                turn,
-            );
+            self.begin_part(parent);
+            let work = Work {
+                request: parent,
+                node,
+                part,
+                operation,
+            };
+            self.begin(work, ledger, turn);
         }
+        self.end_part(parent, Status::Success, turn);
     }
 
-    fn begin_part(&mut self, id: RequestId) {
+    fn begin_part(&mut self, request: Slot) {
         self.parents
-            .get_mut(&id)
+            .get_mut(request)
             .expect("the request has not ended")
             .parts += 1;
     }
 
     /// A part, or the flush, of a request has ended.
-    fn end_part(&mut self, id: RequestId, status: Status, turn: &mut Turn) {
+    fn end_part(&mut self, request: Slot, status: Status, turn: &mut Turn) {
         let parent = self
             .parents
-            .get_mut(&id)
+            .get_mut(request)
             .expect("a request ends with its last part");
         parent.parts -= 1;
         parent.status = worse(parent.status, status);
         if parent.parts == 0 {
-            turn.outbox.push(PoolOutput::Complete {
-                id,
-                status: parent.status,
-            });
-            let node = parent.node;
-            self.parents.remove(&id);
-            let active = self.active.get_mut(&node).expect("its request was counted");
-            *active -= 1;
-            if *active == 0 {
-                self.active.remove(&node);
-            }
+            let (id, status) = (parent.id, parent.status);
+            turn.outbox.push(PoolOutput::Complete { id, status });
+            self.parents.remove(request);
         }
     }
 
@@ -168,11 +156,7 @@ impl Requests {
         if let (None, Operation::Read { buffer }) = (extent, work.operation) {
             turn.outbox.push(PoolOutput::Zero { buffer });
             self.end_part(work.request, Status::Success, turn);
-        } else if self
-            .busy
-            .get(&key)
-            .is_some_and(|busy| busy.change != Change::None)
-        {
+        } else if self.is_changing(key) {
             match ledger.trouble() {
                 Some(status) => self.end_part(work.request, status, turn),
                 None => self.busy.entry(key).or_default().waiting.push_back(work),
@@ -180,6 +164,12 @@ impl Requests {
         } else {
             self.begin_settled(work, extent, ledger, turn);
         }
+    }
+
+    #[inline]
+    fn is_changing(&self, key: Key) -> bool {
+        let changing = |busy: &Busy| busy.change != Change::None;
+        !self.busy.is_empty() && self.busy.get(&key).is_some_and(changing)
     }
 
     /// A part whose place is not changing.
@@ -206,7 +196,7 @@ impl Requests {
 
     fn send(&mut self, work: Work, extent: Extent, ledger: &Ledger, turn: &mut Turn) {
         let (request, node, place) = (work.request, work.node, work.part.place);
-        self.busy.entry((node, place)).or_default().in_flight += 1;
+        self.in_flight[extent.0 as usize] += 1;
         // Advice would not do: what a host has deallocated reads as zeroes from then on.
         let operation = match work.operation {
             Operation::Deallocate => Operation::WriteZeroes {
@@ -218,7 +208,12 @@ impl Requests {
         let start = u64::from(extent.0) * ledger.geometry.extent.0 + work.part.offset;
         let range = BlockRange::new(start, work.part.blocks);
         turn.outbox.send(
-            Purpose::Part { request, node, place },
+            Purpose::Part {
+                request,
+                node,
+                place,
+                extent,
+            },
             Area::Data,
             operation,
             range,
@@ -226,35 +221,38 @@ impl Requests {
     }
 
     /// The flush of a request has ended.
-    pub(super) fn flushed(&mut self, request: RequestId, status: Status, turn: &mut Turn) {
+    pub(super) fn flushed(&mut self, request: Slot, status: Status, turn: &mut Turn) {
         self.end_part(request, status, turn);
     }
 
     /// What was sent for a part has ended.
     pub(super) fn sent(
         &mut self,
-        request: RequestId,
-        key: Key,
+        request: Slot,
+        (key, extent): (Key, Extent),
         status: Status,
         ledger: &mut Ledger,
         turn: &mut Turn,
     ) {
-        self.busy
-            .get_mut(&key)
-            .expect("a place with something in flight is busy")
-            .in_flight -= 1;
+        let in_flight = &mut self.in_flight[extent.0 as usize];
+        *in_flight = in_flight.checked_sub(1).expect("it was sent");
         self.end_part(request, status, turn);
-        self.unmap_if_drained(key, ledger, turn);
-        self.forget_if_idle(key);
+        if !self.busy.is_empty() {
+            self.unmap_if_drained(key, ledger, turn);
+            self.forget_if_idle(key);
+        }
     }
 
     fn unmap_if_drained(&mut self, key: Key, ledger: &mut Ledger, turn: &mut Turn) {
-        let Some(busy) = self.busy.get_mut(&key).filter(|busy| busy.in_flight == 0) else {
+        let Some(busy) = self.busy.get_mut(&key) else {
             return;
         };
         let Change::Draining(extent) = busy.change else {
             return;
         };
+        if self.in_flight[extent.0 as usize] > 0 {
+            return;
+        }
         if let Some(status) = ledger.trouble() {
             return self.change_failed(key, status, false, turn);
         }
@@ -269,8 +267,7 @@ impl Requests {
     }
 
     fn forget_if_idle(&mut self, key: Key) {
-        let idle =
-            |busy: &Busy| busy.in_flight == 0 && busy.change == Change::None && busy.waiting.is_empty();
+        let idle = |busy: &Busy| busy.change == Change::None && busy.waiting.is_empty();
         if self.busy.get(&key).is_some_and(idle) {
             self.busy.remove(&key);
         }
@@ -296,6 +293,11 @@ impl Requests {
             self.end_part(work.request, status, turn);
         }
         self.forget_if_idle(key);
+    }
+
+    /// Whether a place wants space.
+    pub(super) fn wants_space(&self) -> bool {
+        !self.space.is_empty()
     }
 
     /// Gives clean extents to places that want one; `hope` says whether there will be more, or how to end.
@@ -353,7 +355,7 @@ impl Requests {
 
     /// Whether no request to the node is under way.
     pub(super) fn is_quiet(&self, node: NodeId) -> bool {
-        !self.active.contains_key(&node)
+        self.parents.iter().all(|(_, parent)| parent.node != node)
     }
 }
 
@@ -378,10 +380,13 @@ fn gives_back(work: &Work, ledger: &Ledger) -> bool {
         work.operation,
         Operation::Deallocate | Operation::WriteZeroes { deallocate: true, .. }
     );
+    if !advice {
+        return false;
+    }
     let extent = ledger.geometry.extent.0;
     let before = u64::from(work.part.place.0) * extent;
     let inside = (ledger.map.size(work.node).0 - before).min(extent);
-    advice && work.part.offset == 0 && work.part.blocks == inside
+    work.part.offset == 0 && work.part.blocks == inside
 }
 
 /// Of two endings, the one that says more: a path condition lets the host try everything again.

@@ -36,7 +36,11 @@ enum Life {
 impl Serving {
     /// Begins to serve, and to clean what earlier owners left dirty.
     pub(super) fn start(ledger: Ledger, turn: &mut Turn) -> Serving {
-        let (requests, verbs, cleaner) = (Requests::default(), Verbs::default(), Cleaner::default());
+        let (requests, verbs, cleaner) = (
+            Requests::new(ledger.geometry.extents),
+            Verbs::default(),
+            Cleaner::default(),
+        );
         let mut serving = Serving {
             ledger,
             requests,
@@ -69,12 +73,10 @@ impl Serving {
         if let Some(status) = self.refusal() {
             return Err(status);
         }
-        let node = self
-            .ledger
-            .map
-            .node(volume)
-            .filter(|_| !self.verbs.is_deleting(volume));
-        let node = node.ok_or(Status::Invalid)?;
+        let (node, size) = self.ledger.map.node_and_size(volume).ok_or(Status::Invalid)?;
+        if self.verbs.is_deleting(volume) {
+            return Err(Status::Invalid);
+        }
         let (start, length) = (request.range.start.0, request.range.length.0);
         let end = start.checked_add(length).ok_or(Status::OutOfRange)?;
         let payload = match request.operation {
@@ -82,7 +84,7 @@ impl Serving {
             Operation::Flush => return Ok(node),
             Operation::WriteZeroes { .. } | Operation::Deallocate => None,
         };
-        if end > self.ledger.map.size(node).0 {
+        if end > size.0 {
             return Err(Status::OutOfRange);
         }
         let matches = payload.is_none_or(|bytes| length.checked_mul(BLOCK_SIZE.into()) == Some(bytes));
@@ -98,25 +100,28 @@ impl Serving {
     }
 
     pub(super) fn completed(&mut self, purpose: Purpose, status: Status, turn: &mut Turn) {
-        let settled = match purpose {
-            Purpose::Part { request, node, place } => {
-                self.requests
-                    .sent(request, (node, place), status, &mut self.ledger, turn);
-                Settled::default()
+        match purpose {
+            Purpose::Part {
+                request,
+                node,
+                place,
+                extent,
+            } => {
+                let place = ((node, place), extent);
+                self.requests.sent(request, place, status, &mut self.ledger, turn);
             }
-            Purpose::HostFlush { request } => {
-                self.requests.flushed(request, status, turn);
-                Settled::default()
+            Purpose::HostFlush { request } => self.requests.flushed(request, status, turn),
+            Purpose::Cleaning => self.cleaner.completed(status, &mut self.ledger, turn),
+            Purpose::Journal => {
+                let settled = self.ledger.journal_completed(status, turn);
+                self.settle(settled, status, turn);
             }
-            Purpose::Cleaning => {
-                self.cleaner.completed(status, &mut self.ledger, turn);
-                Settled::default()
+            Purpose::Checkpoint => {
+                let settled = self.ledger.checkpoint_completed(status, turn);
+                self.settle(settled, status, turn);
             }
-            Purpose::Journal => self.ledger.journal_completed(status, turn),
-            Purpose::Checkpoint => self.ledger.checkpoint_completed(status, turn),
             Purpose::Start => unreachable!("a start ends before the pool serves"),
-        };
-        self.settle(settled, status, turn);
+        }
         if status == Status::StaleEpoch {
             self.fence(turn);
         }
@@ -163,10 +168,16 @@ impl Serving {
 
     /// After every verb: begins what has become possible.
     fn pump(&mut self, turn: &mut Turn) {
-        let hope = self.cleaner.hope(&self.ledger);
-        self.requests.serve_space(hope, &mut self.ledger, turn);
-        self.verbs.pump(&self.requests, &mut self.ledger, turn);
-        self.cleaner.pump(&self.ledger, turn);
+        if self.requests.wants_space() {
+            let hope = self.cleaner.hope(&self.ledger);
+            self.requests.serve_space(hope, &mut self.ledger, turn);
+        }
+        if !self.verbs.is_empty() {
+            self.verbs.pump(&self.requests, &mut self.ledger, turn);
+        }
+        if self.ledger.map.dirty_count() > 0 {
+            self.cleaner.pump(&self.ledger, turn);
+        }
         self.ledger.pump(turn);
     }
 

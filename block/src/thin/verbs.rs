@@ -115,11 +115,19 @@ impl Verbs {
         if room { Ok(()) } else { Err(Status::OutOfSpace) }
     }
 
+    /// Whether none is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
     /// Whether requests to the volume are refused already.
+    #[inline]
     pub(super) fn is_deleting(&self, volume: VolumeId) -> bool {
-        self.under_way
-            .get(&volume)
-            .is_some_and(|under_way| under_way.verb == Verb::Delete)
+        !self.is_empty()
+            && self
+                .under_way
+                .get(&volume)
+                .is_some_and(|under_way| under_way.verb == Verb::Delete)
     }
 
     /// Records deletions of volumes to which nothing is in flight any more.

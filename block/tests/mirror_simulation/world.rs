@@ -32,8 +32,10 @@ pub(crate) fn tuning() -> Tuning {
         unavailable_after: ms(120),
         rejoin_after: ms(5),
         bitmap_quiet: ms(15),
+        bitmap_quiet_max: ms(30),
         resync_step: Blocks(100),
         resync_pause: Duration::from_micros(200),
+        read_run: 1,
     }
 }
 
