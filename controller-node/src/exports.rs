@@ -3,7 +3,7 @@
 //! Remembers what was shown, so that only differences are told to the target. What is shown comes from the pool (sizes and
 //! states as they are), who may see it from the configuration.
 
-use crate::pool::Pool;
+use crate::pool::{Pool, PoolKey};
 use block::{Memory, Time};
 use cluster::node_config::{PoolConfig, VolumeConfig};
 use cluster::{PoolId, VolumeId};
@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 #[derive(Debug)]
 struct Export {
     key: SubsystemKey,
+    pool: PoolKey,
     subsystem: SubsystemConfig,
     ana_group: u32,
     ana: AnaState,
@@ -25,8 +26,45 @@ struct Export {
 #[derive(Debug, Default)]
 pub(crate) struct Exports {
     exports: BTreeMap<PoolId, Export>,
-    pools: BTreeMap<SubsystemKey, PoolId>,
-    next_key: u32,
+    /// What hosts ask for, by subsystem key: its pool, and its volumes.
+    served: Vec<Option<Served>>,
+}
+
+/// Where requests to a subsystem go.
+#[derive(Debug)]
+struct Served {
+    pool: PoolKey,
+    /// By namespace identifier, the first [`NSIDS_DIRECT`] of them.
+    direct: Vec<Option<VolumeId>>,
+    others: BTreeMap<u32, VolumeId>,
+}
+
+/// Namespace identifiers count up, and are few; a subsystem that has used up more of them finds the rest by a search.
+const NSIDS_DIRECT: usize = 1 << 16;
+
+impl Served {
+    fn volume(&self, nsid: u32) -> Option<VolumeId> {
+        match self.direct.get(nsid as usize) {
+            Some(volume) => *volume,
+            None => self.others.get(&nsid).copied(),
+        }
+    }
+
+    fn show(&mut self, namespaces: &BTreeMap<u32, (VolumeId, NamespaceConfig)>) {
+        self.direct.clear();
+        self.others.clear();
+        for (nsid, (volume, _)) in namespaces {
+            let at = *nsid as usize;
+            if at >= NSIDS_DIRECT {
+                self.others.insert(*nsid, *volume);
+                continue;
+            }
+            if self.direct.len() <= at {
+                self.direct.resize(at + 1, None);
+            }
+            self.direct[at] = Some(*volume);
+        }
+    }
 }
 
 impl Exports {
@@ -34,7 +72,7 @@ impl Exports {
     pub(crate) fn upsert(
         &mut self,
         now: Time,
-        id: PoolId,
+        (id, pool): (PoolId, PoolKey),
         config: &PoolConfig,
         target: &mut Target,
         memory: &mut dyn Memory,
@@ -47,22 +85,21 @@ impl Exports {
                 export.key
             }
             None => {
-                let key = SubsystemKey(self.next_key);
-                self.next_key += 1;
+                let key = SubsystemKey(u32::try_from(self.served.len()).expect("fewer than 2^32"));
                 let ana = AnaState::Inaccessible;
                 let (subsystem, namespaces) = (subsystem.clone(), BTreeMap::new());
-                self.exports.insert(
-                    id,
-                    Export {
-                        key,
-                        subsystem,
-                        ana_group,
-                        ana,
-                        namespaces,
-                        wanted: true,
-                    },
-                );
-                self.pools.insert(key, id);
+                let export = Export {
+                    key,
+                    pool,
+                    subsystem,
+                    ana_group,
+                    ana,
+                    namespaces,
+                    wanted: true,
+                };
+                self.exports.insert(id, export);
+                let (direct, others) = (Vec::new(), BTreeMap::new());
+                self.served.push(Some(Served { pool, direct, others }));
                 key
             }
         };
@@ -78,20 +115,22 @@ impl Exports {
     }
 
     /// Ends an application: what was not kept is no longer shown; the next application begins.
-    pub(crate) fn sweep(&mut self, now: Time, target: &mut Target, memory: &mut dyn Memory) -> Vec<PoolId> {
+    pub(crate) fn sweep(&mut self, now: Time, target: &mut Target, memory: &mut dyn Memory) -> Vec<PoolKey> {
         let gone: Vec<PoolId> = self
             .exports
             .iter()
             .filter(|(_, export)| !export.wanted)
             .map(|(id, _)| *id)
             .collect();
+        let mut pools = Vec::new();
         for id in &gone {
             let export = self.exports.remove(id).expect("listed just now");
-            self.pools.remove(&export.key);
+            self.served[export.key.0 as usize] = None;
             target.remove_subsystem(now, export.key, memory);
+            pools.push(export.pool);
         }
         self.exports.values_mut().for_each(|export| export.wanted = false);
-        gone
+        pools
     }
 
     /// Whether the pool is shown.
@@ -100,10 +139,10 @@ impl Exports {
     }
 
     /// What a namespace is.
-    pub(crate) fn volume(&self, key: SubsystemKey, nsid: u32) -> Option<(PoolId, VolumeId)> {
-        let pool = *self.pools.get(&key)?;
-        let (volume, _) = self.exports.get(&pool)?.namespaces.get(&nsid)?;
-        Some((pool, *volume))
+    #[inline]
+    pub(crate) fn volume(&self, key: SubsystemKey, nsid: u32) -> Option<(PoolKey, VolumeId)> {
+        let served = self.served.get(key.0 as usize)?.as_ref()?;
+        Some((served.pool, served.volume(nsid)?))
     }
 
     /// What hosts see of the pool's group from now on.
@@ -150,6 +189,9 @@ impl Exports {
             if export.namespaces.get(nsid) != Some(entry) {
                 target.upsert_namespace(now, export.key, *nsid, entry.1.clone(), None, memory);
             }
+        }
+        if let Some(served) = &mut self.served[export.key.0 as usize] {
+            served.show(&shown);
         }
         export.namespaces = shown;
     }

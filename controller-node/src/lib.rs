@@ -7,6 +7,7 @@
 //! | `fence` | the conversation that fences one leg (R2) |
 //! | `paths` | associations with disks |
 //! | `exports` | subsystems and namespaces as shown to hosts |
+//! | `timers` | when which pool wants to be woken |
 //! | `volumes` | which volumes the map is to gain, lose or enlarge |
 //! | [`serve`] | the machine on a reactor, and the node as its agent sees it |
 //!
@@ -20,4 +21,5 @@ pub mod node;
 mod paths;
 mod pool;
 pub mod serve;
+mod timers;
 mod volumes;

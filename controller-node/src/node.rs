@@ -6,17 +6,19 @@
 //! Invariants:
 //! * between two events of the driver all parts are drained;
 //! * a host's request is answered by the pool it was given to, exactly once (the target asserts it);
-//! * a pool that leaves the configuration stays until its slice has ended, shown to nobody.
+//! * a pool that leaves the configuration stays until its slice has ended, shown to nobody;
+//! * what an event costs does not grow with how many pools, volumes or disks have nothing to do with it.
 
 use crate::exports::Exports;
 use crate::fence::Ended;
 use crate::paths::{DiskAddress, Failure, Paths, PathsOutput, Ticket};
-use crate::pool::{Pool, PoolOutput, Purpose};
+use crate::pool::{Pool, PoolKey, PoolOutput, Purpose};
+use crate::timers::Timers;
 use crate::volumes::VERB;
 use block::slice::{MembershipChange, MembershipOutcome};
-use block::{BufferSlice, Memory, RequestId, Time, Tuning};
-use cluster::node_config::ControllerNodeConfig;
-use cluster::status::ControllerNodeStatus;
+use block::{BufferSlice, Memory, RequestId, Slab, Time, Tuning};
+use cluster::node_config::{ControllerNodeConfig, PoolConfig};
+use cluster::status::{ControllerNodeStatus, SliceStatus};
 use cluster::{ControllerNodeId, DiskId, Epoch, Incarnation, PoolId, Revision};
 use control::agent::{MembershipAnswer, MembershipRequest};
 use fabric::driver::{ConnectionId, Event, Machine, Output};
@@ -49,7 +51,7 @@ pub enum Report {
 /// Where an answer to a membership request belongs.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
-    pool: PoolId,
+    pool: PoolKey,
     epoch: Epoch,
     request: u64,
 }
@@ -63,7 +65,13 @@ pub struct ControllerNode {
     target: Target,
     exports: Exports,
     paths: Paths,
-    pools: BTreeMap<PoolId, Pool>,
+    pools: Slab<Pool>,
+    by_id: BTreeMap<PoolId, PoolKey>,
+    /// Pools that were told something, and may have something to say.
+    told_pools: Vec<PoolKey>,
+    /// Some pool has left the configuration, and is still here.
+    retiring: bool,
+    timers: Timers,
     asked: BTreeMap<u64, Asked>,
     next_request: u64,
     told: Option<ControllerNodeStatus>,
@@ -89,7 +97,11 @@ impl ControllerNode {
             target: Target::new(target),
             exports: Exports::default(),
             paths: Paths::new(host_nqn, incarnation),
-            pools: BTreeMap::new(),
+            pools: Slab::default(),
+            by_id: BTreeMap::new(),
+            told_pools: Vec::new(),
+            retiring: false,
+            timers: Timers::default(),
             asked: BTreeMap::new(),
             next_request: 0,
             told: None,
@@ -105,24 +117,48 @@ impl ControllerNode {
         );
         self.revision = config.revision;
         for (id, pool) in config.pools {
-            let (incarnation, tuning) = (self.incarnation, self.tuning);
-            self.pools
-                .entry(id)
-                .or_insert_with(|| Pool::new(id, incarnation, pool.clone(), tuning));
-            self.exports.upsert(now, id, &pool, &mut self.target, memory);
+            let key = self.enter(id, &pool);
+            self.exports
+                .upsert(now, (id, key), &pool, &mut self.target, memory);
             let paths = &self.paths;
-            let part = self.pools.get_mut(&id).expect("entered just now");
-            part.apply(now, pool, &|disk| paths.is_up(disk), memory);
+            let part = self.pools.get_mut(key.0).expect("entered just now");
+            part.apply(now, pool, &|disk| paths.up(disk), memory);
+            self.told_pools.push(key);
             self.exports.keep(id);
         }
-        for id in self.exports.sweep(now, &mut self.target, memory) {
-            if let Some(pool) = self.pools.get_mut(&id) {
-                pool.retire(now, memory);
-            }
+        for key in self.exports.sweep(now, &mut self.target, memory) {
+            self.retiring = true;
+            self.tell(key, |pool| pool.retire(now, memory));
         }
         self.target.open();
         self.connect(now, memory);
         self.status_at = Some(now);
+    }
+
+    /// The pool of this identifier; a new one, if there was none.
+    fn enter(&mut self, id: PoolId, config: &PoolConfig) -> PoolKey {
+        let (incarnation, tuning) = (self.incarnation, self.tuning);
+        let pools = &mut self.pools;
+        let entry = self.by_id.entry(id);
+        *entry.or_insert_with(|| PoolKey(pools.insert(Pool::new(id, incarnation, config.clone(), tuning))))
+    }
+
+    /// Tells a pool something: what it says then is carried on before the event ends.
+    #[inline]
+    fn tell(&mut self, key: PoolKey, what: impl FnOnce(&mut Pool)) {
+        if let Some(pool) = self.pools.get_mut(key.0) {
+            what(pool);
+            if self.told_pools.last() != Some(&key) {
+                self.told_pools.push(key);
+            }
+        }
+    }
+
+    fn tell_all(&mut self, mut what: impl FnMut(&mut Pool)) {
+        let keys: Vec<PoolKey> = self.by_id.values().copied().collect();
+        for key in keys {
+            self.tell(key, &mut what);
+        }
     }
 
     /// Connects to the disks that configurations name.
@@ -130,8 +166,8 @@ impl ControllerNode {
         let mut wanted: BTreeMap<DiskId, DiskAddress> = BTreeMap::new();
         let groups = self
             .pools
-            .values()
-            .flat_map(|pool| &pool.config().slices)
+            .iter()
+            .flat_map(|(_, pool)| &pool.config().slices)
             .flat_map(|slice| &slice.groups);
         for leg in groups.flat_map(|group| &group.legs) {
             let address = leg.address;
@@ -156,37 +192,47 @@ impl ControllerNode {
             control::agent::MembershipOutcome::StaleEpoch => MembershipOutcome::StaleEpoch,
             control::agent::MembershipOutcome::Refused => MembershipOutcome::Refused,
         };
-        if let Some(pool) = self.pools.get_mut(&asked.pool) {
+        self.tell(asked.pool, |pool| {
             pool.membership_answer(now, asked.epoch, asked.request, outcome, memory);
-        }
+        });
         self.status_at = Some(now);
     }
 
     /// Carries messages between the parts until there are none.
     fn settle(&mut self, now: Time, memory: &mut dyn Memory) {
         loop {
-            let mut quiet = true;
             while let Some(output) = self.target.poll_output() {
-                quiet = false;
                 self.handle_target(now, output, memory);
             }
+            let mut quiet = true;
             while let Some(output) = self.paths.poll_output() {
                 quiet = false;
                 self.handle_paths(now, output, memory);
             }
-            let ids: Vec<PoolId> = self.pools.keys().copied().collect();
-            for id in ids {
-                while let Some(output) = self.pools.get_mut(&id).and_then(Pool::poll_output) {
-                    quiet = false;
-                    self.handle_pool(now, id, output, memory);
-                }
+            while let Some(key) = self.told_pools.pop() {
+                quiet = false;
+                self.drain_pool(now, key, memory);
             }
             if quiet {
                 break;
             }
         }
-        self.drop_retired(now, memory);
+        if self.retiring {
+            self.drop_retired(now, memory);
+        }
         self.tell_status(now);
+    }
+
+    /// Takes what a pool says, until it says nothing more.
+    fn drain_pool(&mut self, now: Time, key: PoolKey, memory: &mut dyn Memory) {
+        let mut pool = self.pools.get_mut(key.0);
+        while let Some(output) = pool.and_then(|pool| pool.poll_output(now, memory)) {
+            self.handle_pool(now, key, output, memory);
+            pool = self.pools.get_mut(key.0);
+        }
+        if let Some(pool) = self.pools.get(key.0) {
+            self.timers.note(key, pool.next_timeout());
+        }
     }
 
     fn handle_target(&mut self, now: Time, output: TargetOutput, memory: &mut dyn Memory) {
@@ -204,13 +250,16 @@ impl ControllerNode {
                 request,
                 ..
             } => {
-                let place = self.exports.volume(subsystem, nsid);
-                let pool = place.and_then(|(id, volume)| Some((self.pools.get_mut(&id)?, volume)));
-                match pool {
-                    Some((pool, volume)) => pool.submit(now, RequestId(io.0), volume, request, memory),
+                match self.exports.volume(subsystem, nsid) {
+                    Some((key, volume)) => {
+                        let request_id = RequestId(io.0);
+                        self.tell(key, |pool| pool.submit(now, request_id, volume, request, memory));
+                    }
                     None => self.target.complete(now, io, block::Status::Unavailable, memory),
                 }
-                self.status_at.get_or_insert(now + STATUS_PERIOD);
+                if self.status_at.is_none() {
+                    self.status_at = Some(now + STATUS_PERIOD);
+                }
             }
             TargetOutput::PersistReservation { subsystem, nsid, .. } => {
                 // Reservations of volumes are not offered here yet: the subsystem says so to hosts.
@@ -232,33 +281,20 @@ impl ControllerNode {
 
     fn handle_paths(&mut self, now: Time, output: PathsOutput, memory: &mut dyn Memory) {
         match output {
-            PathsOutput::Connect { connection, address } => {
-                self.outputs.push_back(Output::Connect { connection, address });
-            }
-            PathsOutput::Send { connection, segment } => {
-                self.outputs.push_back(Output::Send { connection, segment });
-            }
-            PathsOutput::Close { connection, abort } => {
-                self.outputs.push_back(Output::Close { connection, abort });
-            }
-            PathsOutput::Up(disk) => {
-                self.pools
-                    .values_mut()
-                    .for_each(|pool| pool.path_up(now, disk, memory));
+            PathsOutput::Up(disk, path) => {
+                self.tell_all(|pool| pool.path_up(disk, path));
                 self.status_at = Some(now);
             }
-            PathsOutput::Down(disk) => {
-                self.pools
-                    .values_mut()
-                    .for_each(|pool| pool.path_down(now, disk, memory));
+            PathsOutput::Down(disk, path) => {
+                self.tell_all(|pool| pool.path_down(now, disk, path, memory));
                 self.status_at = Some(now);
             }
             PathsOutput::Completed { ticket, status } => self.handle_completed(now, ticket, status, memory),
             PathsOutput::Reported { ticket, registrants } => {
-                if let (Some(pool), Purpose::Fence(epoch, leg)) =
-                    (self.pools.get_mut(&ticket.pool), ticket.purpose)
-                {
-                    pool.fence_reported(now, epoch, leg, &registrants, memory);
+                if let Purpose::Fence(epoch, leg) = ticket.purpose {
+                    self.tell(ticket.pool, |pool| {
+                        pool.fence_reported(now, epoch, leg, &registrants, memory);
+                    });
                 }
             }
         }
@@ -271,13 +307,12 @@ impl ControllerNode {
         status: Result<(), Failure>,
         memory: &mut dyn Memory,
     ) {
-        let Some(pool) = self.pools.get_mut(&ticket.pool) else {
-            return;
-        };
         match ticket.purpose {
             Purpose::Slice(epoch, id) => {
                 let status = status.map_or_else(Failure::status, |()| block::Status::Success);
-                pool.leg_completed(now, epoch, id, status, memory);
+                self.tell(ticket.pool, |pool| {
+                    pool.leg_completed(now, epoch, id, status, memory)
+                });
             }
             Purpose::Fence(epoch, leg) => {
                 let ended = match status {
@@ -285,24 +320,26 @@ impl ControllerNode {
                     Err(Failure::Conflict) => Ended::Conflict,
                     Err(Failure::Media | Failure::Other) => Ended::Failure,
                 };
-                pool.fence_ended(now, epoch, leg, ended, memory);
+                self.tell(ticket.pool, |pool| {
+                    pool.fence_ended(now, epoch, leg, ended, memory)
+                });
             }
         }
     }
 
-    fn handle_pool(&mut self, now: Time, id: PoolId, output: PoolOutput, memory: &mut dyn Memory) {
+    fn handle_pool(&mut self, now: Time, key: PoolKey, output: PoolOutput, memory: &mut dyn Memory) {
         match output {
             PoolOutput::Leg {
                 leg,
                 purpose,
                 command,
             } => {
-                self.paths
-                    .submit(now, leg, Ticket { pool: id, purpose }, command, memory);
+                let ticket = Ticket { pool: key, purpose };
+                self.paths.submit(now, leg, ticket, command, memory);
             }
-            PoolOutput::Suspect { disk } => self.paths.suspect(now, disk, memory),
+            PoolOutput::Suspect { path } => self.paths.suspect(now, path, memory),
             PoolOutput::Complete { request, status } if request.0 & VERB != 0 => {
-                let pool = self.pools.get_mut(&id).expect("it spoke just now");
+                let pool = self.pools.get_mut(key.0).expect("it spoke just now");
                 pool.verb_ended(now, request, status, memory);
                 self.status_at = Some(now);
             }
@@ -313,21 +350,23 @@ impl ControllerNode {
                 request,
                 epoch,
                 change,
-            } => self.ask(now, id, epoch, request, change),
+            } => self.ask(now, key, epoch, request, change),
             PoolOutput::Ana(state) => {
+                let id = self.pools.get(key.0).expect("it spoke just now").id();
                 self.exports.set_ana(now, id, state, &mut self.target, memory);
                 self.status_at = Some(now);
             }
             PoolOutput::VolumesChanged => {
-                let pool = &self.pools[&id];
-                self.exports.show(now, id, pool, &mut self.target, memory);
+                let pool = self.pools.get(key.0).expect("it spoke just now");
+                self.exports.show(now, pool.id(), pool, &mut self.target, memory);
                 self.status_at = Some(now);
             }
         }
     }
 
-    fn ask(&mut self, now: Time, pool: PoolId, epoch: Epoch, request: u64, change: MembershipChange) {
-        let Some(slice) = self.pools[&pool].config().slices.first().map(|slice| slice.slice) else {
+    fn ask(&mut self, now: Time, pool: PoolKey, epoch: Epoch, request: u64, change: MembershipChange) {
+        let config = self.pools.get(pool.0).expect("it spoke just now").config();
+        let Some(slice) = config.slices.first().map(|slice| slice.slice) else {
             return;
         };
         let name = self.next_request;
@@ -347,12 +386,27 @@ impl ControllerNode {
 
     /// Pools that left the configuration, once their slices have ended.
     fn drop_retired(&mut self, now: Time, memory: &mut dyn Memory) {
-        let exports = &self.exports;
-        let before = self.pools.len();
-        self.pools.retain(|id, pool| exports.has(*id) || !pool.is_idle());
-        if self.pools.len() != before {
+        let (exports, pools) = (&self.exports, &mut self.pools);
+        let left = |id: &PoolId| !exports.has(*id);
+        let ended = |pool: Option<&Pool>| pool.is_none_or(Pool::is_idle);
+        let before = self.by_id.len();
+        self.by_id.retain(|id, key| {
+            let goes = left(id) && ended(pools.get(key.0));
+            if goes {
+                pools.remove(key.0);
+                self.timers.forget(*key);
+            }
+            !goes
+        });
+        self.retiring = self.by_id.keys().any(left);
+        if self.by_id.len() != before {
             self.connect(now, memory);
         }
+    }
+
+    fn statuses(&self) -> Vec<SliceStatus> {
+        let pools = self.by_id.values().filter_map(|key| self.pools.get(key.0));
+        pools.filter_map(Pool::status).collect()
     }
 
     fn tell_status(&mut self, now: Time) {
@@ -363,7 +417,7 @@ impl ControllerNode {
             node: self.node,
             incarnation: self.incarnation,
             revision: self.revision,
-            slices: self.pools.values().filter_map(Pool::status).collect(),
+            slices: self.statuses(),
         };
         let moving = status
             .slices
@@ -407,26 +461,26 @@ impl Machine for ControllerNode {
             Event::Timeout => {
                 self.target.handle_timeout(now, memory);
                 self.paths.handle_timeout(now, memory);
-                self.pools
-                    .values_mut()
-                    .for_each(|pool| pool.handle_timeout(now, memory));
+                while let Some(key) = self.timers.take_due(now) {
+                    self.tell(key, |pool| pool.handle_timeout(now, memory));
+                }
             }
         }
         self.settle(now, memory);
     }
 
     fn poll_output(&mut self) -> Option<Output<Report>> {
-        self.outputs.pop_front()
+        self.outputs.pop_front().or_else(|| self.paths.poll_driver())
     }
 
     fn next_timeout(&self) -> Option<Time> {
-        let pools = self.pools.values().filter_map(Pool::next_timeout);
         let parts = [
             self.target.next_timeout(),
             self.paths.next_timeout(),
+            self.timers.next(),
             self.status_at,
         ];
-        pools.chain(parts.into_iter().flatten()).min()
+        parts.into_iter().flatten().min()
     }
 
     fn landing(&self, connection: ConnectionId) -> Option<BufferSlice> {

@@ -12,10 +12,11 @@
 //! * no fence is sent behind commands of an older epoch of the same pool: their association ends first.
 
 use crate::fence::Registrant;
-use crate::pool::{LegAddress, Purpose};
-use block::{BufferSlice, Memory, Status, Time};
-use cluster::{DiskId, Incarnation, PoolId};
-use fabric::driver::{CloseReason, ConnectionId, Segment};
+use crate::node::Report;
+use crate::pool::{PoolKey, Purpose};
+use block::{BufferSlice, Memory, Slab, Slot, Status, Time};
+use cluster::{DiskId, Incarnation};
+use fabric::driver::{CloseReason, ConnectionId, Output};
 use fabric::host::{
     Association, AssociationConfig, AssociationEvent, AssociationOutput, Command, ConnectionIdRanges,
     ConnectionIds, Tag,
@@ -27,9 +28,20 @@ use std::net::SocketAddr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket {
     /// Whose.
-    pub(crate) pool: PoolId,
+    pub(crate) pool: PoolKey,
     /// What for.
     pub(crate) purpose: Purpose,
+}
+
+/// Names the path to a disk, as long as the disk is wanted at the same address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PathKey(pub(crate) Slot);
+
+/// Where a leg is: the path to its disk, and its namespace there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LegAddress {
+    pub(crate) path: PathKey,
+    pub(crate) nsid: u32,
 }
 
 /// Where a disk is.
@@ -44,22 +56,10 @@ pub(crate) struct DiskAddress {
 /// What the paths say, in order.
 #[derive(Debug)]
 pub(crate) enum PathsOutput {
-    /// For the driver.
-    Connect {
-        connection: ConnectionId,
-        address: SocketAddr,
-    },
-    /// For the driver.
-    Send {
-        connection: ConnectionId,
-        segment: Segment,
-    },
-    /// For the driver.
-    Close { connection: ConnectionId, abort: bool },
-    /// A disk answers.
-    Up(DiskId),
+    /// A disk answers, over this path.
+    Up(DiskId, PathKey),
     /// It does not any more.
-    Down(DiskId),
+    Down(DiskId, PathKey),
     /// A command ended.
     Completed {
         ticket: Ticket,
@@ -95,6 +95,7 @@ impl Failure {
 }
 
 struct Path {
+    disk: DiskId,
     address: DiskAddress,
     association: Association,
     told_up: bool,
@@ -105,13 +106,18 @@ pub(crate) struct Paths {
     host_nqn: String,
     host_id: [u8; 16],
     ranges: ConnectionIdRanges,
-    by_range: BTreeMap<u32, DiskId>,
-    paths: BTreeMap<DiskId, Path>,
+    /// By range of connection names: whose it is, or was.
+    by_range: Vec<PathKey>,
+    by_disk: BTreeMap<DiskId, PathKey>,
+    paths: Slab<Path>,
     /// Shutting down; kept until they have said so.
     leaving: BTreeMap<u32, Association>,
-    tickets: BTreeMap<Tag, (DiskId, Ticket)>,
-    next_tag: u64,
+    /// Commands in flight; their slots are their tags.
+    tickets: Slab<(PathKey, Ticket)>,
+    /// Nothing is due before.
+    due: Option<Time>,
     outputs: VecDeque<PathsOutput>,
+    driver: VecDeque<Output<Report>>,
 }
 
 impl Paths {
@@ -121,12 +127,14 @@ impl Paths {
             host_nqn,
             host_id: *incarnation.0.as_bytes(),
             ranges: ConnectionIdRanges::new(),
-            by_range: BTreeMap::new(),
-            paths: BTreeMap::new(),
+            by_range: Vec::new(),
+            by_disk: BTreeMap::new(),
+            paths: Slab::default(),
             leaving: BTreeMap::new(),
-            tickets: BTreeMap::new(),
-            next_tag: 0,
+            tickets: Slab::default(),
+            due: None,
             outputs: VecDeque::new(),
+            driver: VecDeque::new(),
         }
     }
 
@@ -138,24 +146,28 @@ impl Paths {
         memory: &mut dyn Memory,
     ) {
         let gone: Vec<DiskId> = self
-            .paths
+            .by_disk
             .iter()
-            .filter(|(disk, path)| wanted.get(disk) != Some(&path.address))
+            .filter(|(disk, key)| wanted.get(disk) != self.path(**key).map(|path| &path.address))
             .map(|(disk, _)| *disk)
             .collect();
         for disk in gone {
             self.leave(now, disk, memory);
         }
         for (disk, address) in wanted {
-            if !self.paths.contains_key(disk) {
+            if !self.by_disk.contains_key(disk) {
                 self.connect(now, *disk, address.clone());
             }
         }
     }
 
+    fn path(&self, key: PathKey) -> Option<&Path> {
+        self.paths.get(key.0)
+    }
+
     fn connect(&mut self, now: Time, disk: DiskId, address: DiskAddress) {
         let ids = self.ranges.take();
-        self.by_range.insert(ids.range(), disk);
+        let range = ids.range() as usize;
         let config = AssociationConfig {
             renew_host_id: true,
             ..AssociationConfig::new(
@@ -167,34 +179,41 @@ impl Paths {
         };
         let mut association = Association::new(config, ids);
         association.connect(now);
-        self.paths.insert(
+        let key = PathKey(self.paths.insert(Path {
             disk,
-            Path {
-                address,
-                association,
-                told_up: false,
-            },
-        );
-        self.drain(disk);
+            address,
+            association,
+            told_up: false,
+        }));
+        self.by_disk.insert(disk, key);
+        if self.by_range.len() <= range {
+            self.by_range.resize(range + 1, PathKey(Slot::NONE));
+        }
+        self.by_range[range] = key;
+        self.drain(key);
     }
 
     fn leave(&mut self, now: Time, disk: DiskId, memory: &mut dyn Memory) {
-        let Some(path) = self.paths.get_mut(&disk) else {
+        let Some(key) = self.by_disk.remove(&disk) else {
             return;
         };
+        let path = self.paths.get_mut(key.0).expect("every disk has its path");
         path.association.disconnect(now, memory);
-        self.drain(disk);
-        let path = self.paths.remove(&disk).expect("it was there");
+        self.drain(key);
+        let path = self.paths.remove(key.0).expect("it was there");
         if path.told_up {
-            self.down(disk);
+            self.down(disk, key);
         }
-        self.leaving.insert(path.association.range(), path.association);
+        let association = path.association;
+        self.note_due(association.next_timeout());
+        self.leaving.insert(association.range(), association);
         self.drain_leaving();
     }
 
-    /// Whether the disk answers now.
-    pub(crate) fn is_up(&self, disk: DiskId) -> bool {
-        self.paths.get(&disk).is_some_and(|path| path.told_up)
+    /// The path to a disk that answers now.
+    pub(crate) fn up(&self, disk: DiskId) -> Option<PathKey> {
+        let key = *self.by_disk.get(&disk)?;
+        self.path(key).filter(|path| path.told_up).map(|_| key)
     }
 
     /// Sends a command to a leg. One that cannot be sent is forgotten: the path is down, or about to be said to be.
@@ -206,48 +225,45 @@ impl Paths {
         command: Command,
         memory: &mut dyn Memory,
     ) {
-        if self.is_behind_older(leg.disk, ticket) {
-            return self.suspect(now, leg.disk, memory);
+        if self.is_behind_older(leg.path, ticket) {
+            return self.suspect(now, leg.path, memory);
         }
-        let tag = Tag(self.next_tag);
-        let Some(path) = self.paths.get_mut(&leg.disk) else {
+        let Some(path) = self.paths.get_mut(leg.path.0) else {
             return;
         };
-        if path
+        let slot = self.tickets.insert((leg.path, ticket));
+        let sent = path
             .association
-            .submit(now, leg.nsid, tag, command, memory)
-            .is_ok()
-        {
-            self.next_tag += 1;
-            let kept = self.tickets.insert(tag, (leg.disk, ticket));
-            assert!(kept.is_none(), "tags count up");
+            .submit(now, leg.nsid, Tag(slot.0), command, memory);
+        if sent.is_err() {
+            self.tickets.remove(slot);
         }
-        self.drain(leg.disk);
+        self.drain(leg.path);
     }
 
     /// Whether this is a fence, and its pool still has commands of an older epoch in flight there. The fence would not stop
     /// them: they are the same host's. They go with their association, and the next one fences them (R2).
-    fn is_behind_older(&self, disk: DiskId, ticket: Ticket) -> bool {
+    fn is_behind_older(&self, path: PathKey, ticket: Ticket) -> bool {
         let Purpose::Fence(epoch, _) = ticket.purpose else {
             return false;
         };
         let older = |other: &Ticket| other.pool == ticket.pool && other.purpose.epoch() < epoch;
         self.tickets
-            .values()
-            .any(|(there, other)| *there == disk && older(other))
+            .iter()
+            .any(|(_, (there, other))| *there == path && older(other))
     }
 
     /// Breaks the connection to a disk that leaves commands unanswered, and connects anew.
-    pub(crate) fn suspect(&mut self, now: Time, disk: DiskId, memory: &mut dyn Memory) {
-        let Some(path) = self.paths.get_mut(&disk) else {
+    pub(crate) fn suspect(&mut self, now: Time, key: PathKey, memory: &mut dyn Memory) {
+        let Some(path) = self.paths.get_mut(key.0) else {
             return;
         };
         path.association.disconnect(now, memory);
         path.association.connect(now);
-        let was_up = std::mem::take(&mut path.told_up);
-        self.drain(disk);
+        let (was_up, disk) = (std::mem::take(&mut path.told_up), path.disk);
+        self.drain(key);
         if was_up {
-            self.down(disk);
+            self.down(disk, key);
         }
     }
 
@@ -309,123 +325,158 @@ impl Paths {
         tell: impl FnOnce(&mut Association, &mut dyn Memory),
     ) {
         let range = ConnectionIds::range_of(connection).expect("a connection that we opened");
-        if let Some(association) = self.leaving.get_mut(&range) {
-            tell(association, memory);
-            self.drain_leaving();
-            return;
-        }
-        let disk = self.by_range.get(&range).copied();
-        let path = disk.and_then(|disk| self.paths.get_mut(&disk));
-        if let (Some(disk), Some(path)) = (disk, path.filter(|path| path.association.range() == range)) {
+        let key = self.by_range.get(range as usize).copied();
+        if let Some((key, path)) = key.and_then(|key| Some((key, self.paths.get_mut(key.0)?))) {
             tell(&mut path.association, memory);
-            self.drain(disk);
+            self.drain(key);
+        } else if let Some(association) = self.leaving.get_mut(&range) {
+            tell(association, memory);
+            let due = association.next_timeout();
+            self.note_due(due);
+            self.drain_leaving();
         }
     }
 
     /// Time has come.
     pub(crate) fn handle_timeout(&mut self, now: Time, memory: &mut dyn Memory) {
-        let due = |association: &Association| association.next_timeout().is_some_and(|due| due <= now);
-        let disks: Vec<DiskId> = self
-            .paths
-            .iter()
-            .filter(|(_, path)| due(&path.association))
-            .map(|(disk, _)| *disk)
-            .collect();
-        for disk in disks {
-            let path = self.paths.get_mut(&disk).expect("listed just now");
-            path.association.handle_timeout(now, memory);
-            self.drain(disk);
+        if self.due.is_none_or(|due| due > now) {
+            return;
         }
-        for association in self.leaving.values_mut().filter(|association| due(association)) {
-            association.handle_timeout(now, memory);
+        self.due = None;
+        let is_due = |association: &Association| association.next_timeout().is_some_and(|due| due <= now);
+        let keys: Vec<PathKey> = self.by_disk.values().copied().collect();
+        for key in keys {
+            let path = self.paths.get_mut(key.0).expect("every disk has its path");
+            if is_due(&path.association) {
+                path.association.handle_timeout(now, memory);
+            }
+            self.drain(key);
+        }
+        for association in self.leaving.values_mut() {
+            if is_due(association) {
+                association.handle_timeout(now, memory);
+            }
         }
         self.drain_leaving();
+        let leaving = self.leaving.values().filter_map(Association::next_timeout).min();
+        self.note_due(leaving);
     }
 
-    /// When time has come.
+    /// When time has come. Nothing may turn out to be due then.
     pub(crate) fn next_timeout(&self) -> Option<Time> {
-        let here = self
-            .paths
-            .values()
-            .filter_map(|path| path.association.next_timeout());
-        let leaving = self.leaving.values().filter_map(Association::next_timeout);
-        here.chain(leaving).min()
+        self.due
+    }
+
+    /// Something is due then.
+    #[inline]
+    fn note_due(&mut self, due: Option<Time>) {
+        if let Some(due) = due
+            && self.due.is_none_or(|other| due < other)
+        {
+            self.due = Some(due);
+        }
     }
 
     /// The next thing to do, in order.
+    #[inline]
     pub(crate) fn poll_output(&mut self) -> Option<PathsOutput> {
         self.outputs.pop_front()
     }
 
-    fn drain(&mut self, disk: DiskId) {
-        while let Some(path) = self.paths.get_mut(&disk) {
-            match path.association.poll_output() {
-                None => return,
-                Some(AssociationOutput::Event(event)) => self.handle_event(disk, event),
-                Some(other) => self.outputs.push_back(for_driver(other)),
-            }
-        }
+    /// The next thing for the driver to do, in order.
+    #[inline]
+    pub(crate) fn poll_driver(&mut self) -> Option<Output<Report>> {
+        self.driver.pop_front()
     }
 
-    fn handle_event(&mut self, disk: DiskId, event: AssociationEvent) {
-        let path = self
-            .paths
-            .get_mut(&disk)
-            .expect("only a path that is there speaks");
-        let ready = path.association.is_ready();
-        let host_id = path.association.config().host_id;
-        match event {
-            AssociationEvent::Ready { .. } => {
-                path.told_up = true;
-                self.outputs.push_back(PathsOutput::Up(disk));
+    /// Takes what an association says, until it says nothing more.
+    fn drain(&mut self, key: PathKey) {
+        let Some(path) = self.paths.get_mut(key.0) else {
+            return;
+        };
+        while let Some(output) = path.association.poll_output() {
+            match for_driver(output) {
+                Ok(output) => self.driver.push_back(output),
+                Err(event) => handle_event(key, path, event, &mut self.tickets, &mut self.outputs),
             }
-            AssociationEvent::Lost { .. } => {
-                if std::mem::take(&mut path.told_up) {
-                    self.down(disk);
-                }
-            }
-            AssociationEvent::Completed { tag, result } => {
-                let ticket = self.tickets.remove(&tag);
-                // What ends because the association was lost is not told: `Down` says it for all.
-                if let Some((_, ticket)) = ticket.filter(|_| ready) {
-                    let status = result.map(drop).map_err(failure);
-                    self.outputs.push_back(PathsOutput::Completed { ticket, status });
-                }
-            }
-            AssociationEvent::ReservationStatus { tag, result } => {
-                if let Some((_, ticket)) = self.tickets.remove(&tag).filter(|_| ready) {
-                    self.outputs.push_back(reported(ticket, host_id, result));
-                }
-            }
-            AssociationEvent::NamespacesRead | AssociationEvent::DiscoveryLog { .. } => {}
         }
+        let due = path.association.next_timeout();
+        self.note_due(due);
     }
 
-    fn down(&mut self, disk: DiskId) {
-        self.tickets.retain(|_, (other, _)| *other != disk);
-        self.outputs.push_back(PathsOutput::Down(disk));
+    fn down(&mut self, disk: DiskId, key: PathKey) {
+        forget_tickets(key, &mut self.tickets);
+        self.outputs.push_back(PathsOutput::Down(disk, key));
     }
 
     fn drain_leaving(&mut self) {
-        let outputs = &mut self.outputs;
+        let driver = &mut self.driver;
         self.leaving.retain(|_, association| {
             while let Some(output) = association.poll_output() {
-                if !matches!(output, AssociationOutput::Event(_)) {
-                    outputs.push_back(for_driver(output));
-                }
+                driver.extend(for_driver(output).ok());
             }
             association.next_timeout().is_some()
         });
     }
 }
 
-fn for_driver(output: AssociationOutput) -> PathsOutput {
-    match output {
-        AssociationOutput::Connect { connection, address } => PathsOutput::Connect { connection, address },
-        AssociationOutput::Send { connection, segment } => PathsOutput::Send { connection, segment },
-        AssociationOutput::Close { connection, abort } => PathsOutput::Close { connection, abort },
-        AssociationOutput::Event(_) => panic!("events are the owner's"),
+fn handle_event(
+    key: PathKey,
+    path: &mut Path,
+    event: AssociationEvent,
+    tickets: &mut Slab<(PathKey, Ticket)>,
+    outputs: &mut VecDeque<PathsOutput>,
+) {
+    // What ends because the association was lost is not told: `Down` says it for all.
+    let ready = path.association.is_ready();
+    match event {
+        AssociationEvent::Completed { tag, result } => {
+            if let Some((_, ticket)) = tickets.remove(Slot(tag.0)).filter(|_| ready) {
+                let status = result.map(drop).map_err(failure);
+                outputs.push_back(PathsOutput::Completed { ticket, status });
+            }
+        }
+        AssociationEvent::ReservationStatus { tag, result } => {
+            if let Some((_, ticket)) = tickets.remove(Slot(tag.0)).filter(|_| ready) {
+                let host_id = path.association.config().host_id;
+                outputs.push_back(reported(ticket, host_id, result));
+            }
+        }
+        AssociationEvent::Ready { .. } => {
+            path.told_up = true;
+            outputs.push_back(PathsOutput::Up(path.disk, key));
+        }
+        AssociationEvent::Lost { .. } => {
+            if std::mem::take(&mut path.told_up) {
+                forget_tickets(key, tickets);
+                outputs.push_back(PathsOutput::Down(path.disk, key));
+            }
+        }
+        AssociationEvent::NamespacesRead | AssociationEvent::DiscoveryLog { .. } => {}
     }
+}
+
+/// Everything in flight on a path is lost.
+fn forget_tickets(key: PathKey, tickets: &mut Slab<(PathKey, Ticket)>) {
+    let lost: Vec<Slot> = tickets
+        .iter()
+        .filter(|(_, (path, _))| *path == key)
+        .map(|(slot, _)| slot)
+        .collect();
+    for slot in lost {
+        tickets.remove(slot);
+    }
+}
+
+/// For the driver, or an event of the association's.
+#[inline]
+fn for_driver(output: AssociationOutput) -> Result<Output<Report>, AssociationEvent> {
+    Ok(match output {
+        AssociationOutput::Send { connection, segment } => Output::Send { connection, segment },
+        AssociationOutput::Event(event) => return Err(event),
+        AssociationOutput::Connect { connection, address } => Output::Connect { connection, address },
+        AssociationOutput::Close { connection, abort } => Output::Close { connection, abort },
+    })
 }
 
 fn failure(status: nvme::Status) -> Failure {

@@ -11,18 +11,19 @@
 //! * a volume is created in the map only while the configuration says that the map need not know it yet (R9).
 
 use crate::fence::{Ended, Fence, Next, Registrant};
+use crate::paths::{LegAddress, PathKey};
 use crate::volumes::{Verb, Volumes};
 use block::slice::{
     GroupConfig, LegConfig, MembershipChange, MembershipOutcome, Slice, SliceConfig, SliceOutput, SliceState,
 };
 use block::thin::VolumeUsage;
-use block::{Blocks, Duration, Memory, Request, RequestId, Status, SubRequestId, Time, Tuning};
-use cluster::node_config::{PoolConfig, Role};
+use block::{Blocks, Duration, Memory, Request, RequestId, Slot, Status, SubRequestId, Time, Tuning};
+use cluster::node_config::{LegPath, PoolConfig, Role};
 use cluster::status::{GroupLegStatus, GroupStatus, SliceStatus, VolumeStatus};
 use cluster::{DiskId, Epoch, GroupId, Incarnation, LegId, PoolId, VolumeId};
-use fabric::host::Command;
+use fabric::host::{Command, Reservation};
 use fabric::target::AnaState;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use uuid::Uuid;
 
 /// A leg that refuses to be reserved is asked again so soon: its disk may be back.
@@ -46,14 +47,9 @@ impl Purpose {
     }
 }
 
-/// Where a leg is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LegAddress {
-    /// On which disk: its subsystem has a connection of its own.
-    pub(crate) disk: DiskId,
-    /// Its namespace there.
-    pub(crate) nsid: u32,
-}
+/// Names a pool of this node, as long as it is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PoolKey(pub(crate) Slot);
 
 /// What a pool wants of its node; taken in order.
 #[derive(Debug)]
@@ -65,7 +61,7 @@ pub(crate) enum PoolOutput {
         command: Command,
     },
     /// Break the connection to a disk that leaves requests unanswered.
-    Suspect { disk: DiskId },
+    Suspect { path: PathKey },
     /// A host's request, or a volume verb, ended.
     Complete { request: RequestId, status: Status },
     /// Have this recorded by the store.
@@ -83,8 +79,13 @@ pub(crate) enum PoolOutput {
 /// A leg of the open slice.
 #[derive(Debug)]
 struct Leg {
-    address: LegAddress,
-    path_up: bool,
+    id: LegId,
+    /// On which disk: its subsystem has a connection of its own.
+    disk: DiskId,
+    /// Its namespace there.
+    nsid: u32,
+    /// The way there, while the disk answers.
+    path: Option<PathKey>,
     fence: Option<Fence>,
     /// When to fence it once more, after it behaved in no way a leg may.
     fence_again_at: Option<Time>,
@@ -93,16 +94,27 @@ struct Leg {
 }
 
 impl Leg {
+    /// Where it is, while its disk answers.
+    #[inline]
+    fn address(&self) -> Option<LegAddress> {
+        let (path, nsid) = (self.path?, self.nsid);
+        Some(LegAddress { path, nsid })
+    }
+
     /// Fences it from the beginning; the first command.
-    fn begin_fence(&mut self, epoch: Epoch, id: LegId) -> PoolOutput {
+    fn begin_fence(&mut self, epoch: Epoch) -> Option<PoolOutput> {
         let (fence, first) = Fence::begin(epoch.0);
         self.fence = Some(fence);
         self.fence_again_at = None;
-        PoolOutput::Leg {
-            leg: self.address,
-            purpose: Purpose::Fence(epoch, id),
-            command: Command::Reservation(first),
-        }
+        self.fence_command(epoch, first)
+    }
+
+    fn fence_command(&self, epoch: Epoch, reservation: Reservation) -> Option<PoolOutput> {
+        Some(PoolOutput::Leg {
+            leg: self.address()?,
+            purpose: Purpose::Fence(epoch, self.id),
+            command: Command::Reservation(reservation),
+        })
     }
 }
 
@@ -110,7 +122,8 @@ impl Leg {
 struct Owned {
     epoch: Epoch,
     slice: Slice,
-    legs: BTreeMap<LegId, Leg>,
+    /// In the order of the configuration, which is the slice's.
+    legs: Vec<Leg>,
     closing: bool,
 }
 
@@ -126,8 +139,9 @@ pub(crate) struct Pool {
     /// Volumes that the map was seen to know, while it was open here: hosts may know them too.
     known: BTreeMap<VolumeId, Blocks>,
     tuning: Tuning,
-    /// Disk nodes that answer now.
-    up: BTreeSet<DiskId>,
+    /// Disks that answer now, and how to reach them.
+    up: BTreeMap<DiskId, PathKey>,
+    volumes_changed: bool,
     outputs: VecDeque<PoolOutput>,
 }
 
@@ -144,28 +158,34 @@ impl Pool {
             volumes,
             known: BTreeMap::new(),
             tuning,
-            up: BTreeSet::new(),
+            up: BTreeMap::new(),
+            volumes_changed: false,
             outputs: VecDeque::new(),
         }
     }
 
-    /// Converges to a configuration. `up` tells which disks answer now.
+    /// Which.
+    pub(crate) fn id(&self) -> PoolId {
+        self.id
+    }
+
+    /// Converges to a configuration. `up` tells how to reach disks that answer now.
     pub(crate) fn apply(
         &mut self,
         now: Time,
         config: PoolConfig,
-        up: &dyn Fn(DiskId) -> bool,
+        up: &dyn Fn(DiskId) -> Option<PathKey>,
         memory: &mut dyn Memory,
     ) {
         self.config = config;
-        self.up = self.disks().into_iter().filter(|disk| up(*disk)).collect();
+        let reachable = |disk: DiskId| Some((disk, up(disk)?));
+        self.up = self.disks().into_iter().filter_map(reachable).collect();
         match self.grant() {
             None => self.step_down(now, memory),
             Some(epoch) => self.take(now, epoch, memory),
         }
         self.converge_volumes(now, memory);
-        self.drain(now, memory);
-        self.outputs.push_back(PoolOutput::VolumesChanged);
+        self.volumes_changed = true;
     }
 
     /// The epoch granted to this start of the process, if any.
@@ -180,7 +200,6 @@ impl Pool {
     pub(crate) fn retire(&mut self, now: Time, memory: &mut dyn Memory) {
         self.config.slices.clear();
         self.step_down(now, memory);
-        self.drain(now, memory);
     }
 
     /// Whether no slice is open here.
@@ -199,7 +218,7 @@ impl Pool {
 
     fn take(&mut self, now: Time, epoch: Epoch, memory: &mut dyn Memory) {
         match &mut self.owned {
-            None => self.open_granted(now, memory),
+            None => self.open_granted(now),
             Some(owned) => {
                 assert!(owned.epoch <= epoch, "revisions keep grants in order");
                 if owned.epoch < epoch {
@@ -213,17 +232,17 @@ impl Pool {
     }
 
     /// Opens the slice if it is granted, and that grant is not used up.
-    fn open_granted(&mut self, now: Time, memory: &mut dyn Memory) {
+    fn open_granted(&mut self, now: Time) {
         let ended = self.ended.as_ref().map(|(ended, _)| *ended);
         if let Some(epoch) = self
             .grant()
             .filter(|epoch| ended.is_none_or(|ended| ended < *epoch))
         {
-            self.open(now, epoch, memory);
+            self.open(now, epoch);
         }
     }
 
-    fn open(&mut self, now: Time, epoch: Epoch, memory: &mut dyn Memory) {
+    fn open(&mut self, now: Time, epoch: Epoch) {
         let config = self.slice_config(epoch);
         match Slice::new(config, now) {
             Err(reason) => self.ended = Some((epoch, reason)),
@@ -236,8 +255,8 @@ impl Pool {
                     legs,
                     closing: false,
                 });
-                for node in self.up.clone() {
-                    self.path_up(now, node, memory);
+                for (disk, path) in self.up.clone() {
+                    self.path_up(disk, path);
                 }
             }
         }
@@ -269,32 +288,24 @@ impl Pool {
         }
     }
 
-    fn legs(&self) -> BTreeMap<LegId, Leg> {
+    fn legs(&self) -> Vec<Leg> {
         let paths = self
             .config
             .slices
             .iter()
             .flat_map(|slice| &slice.groups)
             .flat_map(|group| &group.legs);
-        paths
-            .map(|path| {
-                let address = LegAddress {
-                    disk: path.disk,
-                    nsid: path.nsid,
-                };
-                (
-                    path.leg,
-                    Leg {
-                        address,
-                        path_up: false,
-                        fence: None,
-                        fence_again_at: None,
-                        attached: false,
-                        refused: None,
-                    },
-                )
-            })
-            .collect()
+        let leg = |path: &LegPath| Leg {
+            id: path.leg,
+            disk: path.disk,
+            nsid: path.nsid,
+            path: None,
+            fence: None,
+            fence_again_at: None,
+            attached: false,
+            refused: None,
+        };
+        paths.map(leg).collect()
     }
 
     /// The disks that the configuration names, owner or not: standbys are connected before they are needed.
@@ -312,31 +323,29 @@ impl Pool {
     }
 
     /// A disk answers: its legs are fenced, then attached.
-    pub(crate) fn path_up(&mut self, now: Time, disk: DiskId, memory: &mut dyn Memory) {
-        self.up.insert(disk);
+    pub(crate) fn path_up(&mut self, disk: DiskId, path: PathKey) {
+        self.up.insert(disk, path);
         let Some(owned) = &mut self.owned else { return };
-        for (id, leg) in owned.legs.iter_mut().filter(|(_, leg)| leg.address.disk == disk) {
-            leg.path_up = true;
+        for leg in owned.legs.iter_mut().filter(|leg| leg.disk == disk) {
+            leg.path = Some(path);
             leg.refused = None;
-            self.outputs.push_back(leg.begin_fence(owned.epoch, *id));
+            self.outputs.extend(leg.begin_fence(owned.epoch));
         }
-        self.drain(now, memory);
     }
 
     /// A disk does not answer any more; what was in flight there has ended, unanswered.
-    pub(crate) fn path_down(&mut self, now: Time, disk: DiskId, memory: &mut dyn Memory) {
+    pub(crate) fn path_down(&mut self, now: Time, disk: DiskId, path: PathKey, memory: &mut dyn Memory) {
         self.up.remove(&disk);
-        self.forget_commands(|leg, _| leg.disk == disk);
+        self.forget_commands(|leg, _| leg.path == path);
         let Some(owned) = &mut self.owned else { return };
-        for (id, leg) in owned.legs.iter_mut().filter(|(_, leg)| leg.address.disk == disk) {
-            leg.path_up = false;
+        for leg in owned.legs.iter_mut().filter(|leg| leg.disk == disk) {
+            leg.path = None;
             leg.fence = None;
             leg.fence_again_at = None;
             if std::mem::take(&mut leg.attached) {
-                owned.slice.leg_lost(now, *id.0.as_bytes(), memory);
+                owned.slice.leg_lost(now, *leg.id.0.as_bytes(), memory);
             }
         }
-        self.drain(now, memory);
     }
 
     /// A command of the slice ended.
@@ -350,7 +359,6 @@ impl Pool {
     ) {
         if let Some(owned) = self.owned.as_mut().filter(|owned| owned.epoch == epoch) {
             owned.slice.leg_completed(now, id, status, memory);
-            self.drain(now, memory);
         }
     }
 
@@ -389,19 +397,14 @@ impl Pool {
         let Some(owned) = self.owned.as_mut().filter(|owned| owned.epoch == epoch) else {
             return;
         };
-        let Some(leg) = owned.legs.get_mut(&id) else {
+        let Some(leg) = owned.legs.iter_mut().find(|leg| leg.id == id) else {
             return;
         };
         let Some(fence) = &mut leg.fence else { return };
         match step(fence) {
             Next::Send(reservation) => {
-                let purpose = Purpose::Fence(epoch, id);
-                let command = Command::Reservation(reservation);
-                self.outputs.push_back(PoolOutput::Leg {
-                    leg: leg.address,
-                    purpose,
-                    command,
-                });
+                let command = leg.fence_command(epoch, reservation);
+                self.outputs.extend(command);
             }
             Next::Held => {
                 leg.fence = None;
@@ -417,7 +420,6 @@ impl Pool {
                 leg.fence_again_at = Some(now + FENCE_AGAIN_AFTER);
             }
         }
-        self.drain(now, memory);
     }
 
     /// The store answered a membership request.
@@ -431,7 +433,6 @@ impl Pool {
     ) {
         if let Some(owned) = self.owned.as_mut().filter(|owned| owned.epoch == epoch) {
             owned.slice.membership_answer(now, request, outcome, memory);
-            self.drain(now, memory);
         }
     }
 
@@ -458,15 +459,13 @@ impl Pool {
             request,
             memory,
         );
-        self.drain(now, memory);
     }
 
     /// A volume verb of this pool's own ended.
     pub(crate) fn verb_ended(&mut self, now: Time, id: RequestId, status: Status, memory: &mut dyn Memory) {
         self.volumes.ended(now, id, status);
         self.converge_volumes(now, memory);
-        self.drain(now, memory);
-        self.outputs.push_back(PoolOutput::VolumesChanged);
+        self.volumes_changed = true;
     }
 
     /// Time has come.
@@ -475,22 +474,21 @@ impl Pool {
             if owned.slice.next_timeout().is_some_and(|due| due <= now) {
                 owned.slice.handle_timeout(now, memory);
             }
-            for (id, leg) in &mut owned.legs {
+            for leg in &mut owned.legs {
                 if leg.fence_again_at.is_some_and(|due| due <= now) {
-                    self.outputs.push_back(leg.begin_fence(owned.epoch, *id));
+                    self.outputs.extend(leg.begin_fence(owned.epoch));
                 }
             }
             if self.volumes.next_timeout().is_some_and(|due| due <= now) {
                 self.converge_volumes(now, memory);
             }
-            self.drain(now, memory);
         }
     }
 
     /// When time has come.
     pub(crate) fn next_timeout(&self) -> Option<Time> {
         let owned = self.owned.as_ref()?;
-        let fences = owned.legs.values().filter_map(|leg| leg.fence_again_at);
+        let fences = owned.legs.iter().filter_map(|leg| leg.fence_again_at);
         [owned.slice.next_timeout(), self.volumes.next_timeout()]
             .into_iter()
             .flatten()
@@ -498,9 +496,45 @@ impl Pool {
             .min()
     }
 
-    /// The next thing to do, in order.
-    pub(crate) fn poll_output(&mut self) -> Option<PoolOutput> {
-        self.outputs.pop_front()
+    /// The next thing to do, in order. To be asked, until there is nothing, after anything was told to the pool.
+    pub(crate) fn poll_output(&mut self, now: Time, memory: &mut dyn Memory) -> Option<PoolOutput> {
+        loop {
+            if let Some(output) = self.poll_said() {
+                return Some(output);
+            }
+            let owned = self.owned.as_mut();
+            let Some(output) = owned.and_then(|owned| owned.slice.poll_output()) else {
+                return std::mem::take(&mut self.volumes_changed).then_some(PoolOutput::VolumesChanged);
+            };
+            match output {
+                SliceOutput::Leg {
+                    place, id, request, ..
+                } => return Some(self.leg_command(place, id, request)),
+                SliceOutput::Complete { id, status } => {
+                    return Some(PoolOutput::Complete { request: id, status });
+                }
+                output => self.handle_slice(now, output, memory),
+            }
+        }
+    }
+
+    #[inline]
+    fn poll_said(&mut self) -> Option<PoolOutput> {
+        match self.outputs.is_empty() {
+            true => None,
+            false => self.outputs.pop_front(),
+        }
+    }
+
+    #[inline]
+    fn leg_command(&self, place: usize, id: SubRequestId, request: Request) -> PoolOutput {
+        let owned = self.owned.as_ref().expect("only an open slice speaks");
+        let leg = owned.legs[place].address();
+        PoolOutput::Leg {
+            leg: leg.expect("a slice sends to legs that are attached"),
+            purpose: Purpose::Slice(owned.epoch, id),
+            command: Command::Block(request),
+        }
     }
 
     /// Brings the map's volumes nearer to what is wanted: one verb per volume at a time.
@@ -519,49 +553,20 @@ impl Pool {
         }
     }
 
-    /// Takes what the slice wants, until it wants nothing more.
-    fn drain(&mut self, now: Time, memory: &mut dyn Memory) {
-        while let Some(output) = self.owned.as_mut().and_then(|owned| owned.slice.poll_output()) {
-            self.handle_slice(now, output, memory);
-        }
-    }
-
+    /// What a slice wants other than requests to legs and ends of requests.
     fn handle_slice(&mut self, now: Time, output: SliceOutput, memory: &mut dyn Memory) {
         let owned = self.owned.as_mut().expect("only an open slice speaks");
         let epoch = owned.epoch;
         match output {
-            SliceOutput::Leg { leg, id, request, .. } => {
-                let leg = owned
-                    .legs
-                    .get(&leg_id(leg))
-                    .expect("a slice names its own legs")
-                    .address;
-                let (purpose, command) = (Purpose::Slice(epoch, id), Command::Block(request));
-                self.outputs.push_back(PoolOutput::Leg {
-                    leg,
-                    purpose,
-                    command,
-                });
-            }
+            SliceOutput::Leg { .. } | SliceOutput::Complete { .. } => unreachable!("handed on by themselves"),
             SliceOutput::LegSuspect { leg } => {
-                let disk = owned
-                    .legs
-                    .get(&leg_id(leg))
-                    .expect("a slice names its own legs")
-                    .address
-                    .disk;
-                self.outputs.push_back(PoolOutput::Suspect { disk });
+                let leg = owned.legs.iter().find(|other| other.id == leg_id(leg));
+                let path = leg.expect("a slice names its own legs").path;
+                self.outputs.extend(path.map(|path| PoolOutput::Suspect { path }));
             }
             SliceOutput::LegRefused { leg, reason } => {
-                owned
-                    .legs
-                    .get_mut(&leg_id(leg))
-                    .expect("a slice names its own legs")
-                    .refused = Some(reason);
-            }
-            SliceOutput::Complete { id, status } => {
-                self.outputs
-                    .push_back(PoolOutput::Complete { request: id, status });
+                let leg = owned.legs.iter_mut().find(|other| other.id == leg_id(leg));
+                leg.expect("a slice names its own legs").refused = Some(reason);
             }
             SliceOutput::Membership { request, change } => {
                 self.outputs.push_back(PoolOutput::Membership {
@@ -573,7 +578,7 @@ impl Pool {
             SliceOutput::Opened => {
                 self.outputs.push_back(PoolOutput::Ana(AnaState::Optimized));
                 self.converge_volumes(now, memory);
-                self.outputs.push_back(PoolOutput::VolumesChanged);
+                self.volumes_changed = true;
             }
             SliceOutput::OpenFailed { reason } => self.end(now, reason, memory),
             SliceOutput::Closed => self.end(now, "handed over".to_owned(), memory),
@@ -587,10 +592,8 @@ impl Pool {
         let mut owned = self.owned.take().expect("only an open slice ends");
         self.forget_commands(|_, purpose| purpose.epoch() == owned.epoch);
         // What its legs still have to answer is nobody's any more: its buffers are given back.
-        for (id, leg) in &owned.legs {
-            if leg.attached {
-                owned.slice.leg_lost(now, *id.0.as_bytes(), memory);
-            }
+        for leg in owned.legs.iter().filter(|leg| leg.attached) {
+            owned.slice.leg_lost(now, *leg.id.0.as_bytes(), memory);
         }
         while let Some(output) = owned.slice.poll_output() {
             if let SliceOutput::Complete { id, status } = output {
@@ -607,9 +610,9 @@ impl Pool {
                 .map(|volume| (volume_id(volume), volume.size)),
         );
         self.ended = Some((owned.epoch, reason));
-        self.outputs.push_back(PoolOutput::VolumesChanged);
+        self.volumes_changed = true;
         // A later grant may have come while it ended.
-        self.open_granted(now, memory);
+        self.open_granted(now);
     }
 
     /// Commands that were to be sent, and whose buffers are about to be given back, are not sent.
@@ -638,12 +641,7 @@ impl Pool {
         match serving {
             Some(owned) => {
                 let id = block::thin::VolumeId(*volume.volume.0.as_bytes());
-                owned
-                    .slice
-                    .volumes()
-                    .iter()
-                    .find(|known| known.volume == id)
-                    .map(|known| known.size)
+                owned.slice.volume(id).map(|known| known.size)
             }
             None => match self.known.get(&volume.volume) {
                 Some(size) => Some(Blocks(volume.size_blocks).min(*size)),
@@ -740,7 +738,7 @@ fn waits_for(owned: &Owned) -> String {
     let refused = owned
         .legs
         .iter()
-        .find_map(|(id, leg)| leg.refused.as_ref().map(|why| format!("leg {id}: {why}")));
+        .find_map(|leg| leg.refused.as_ref().map(|why| format!("leg {}: {why}", leg.id)));
     refused.unwrap_or_else(|| owned.slice.waits_for())
 }
 

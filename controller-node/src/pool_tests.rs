@@ -12,6 +12,7 @@ const POOL: PoolId = PoolId(Uuid::from_u128(1));
 const START: Incarnation = Incarnation(Uuid::from_u128(2));
 const EPOCH: Epoch = Epoch(7);
 const DISK: DiskId = DiskId(Uuid::from_u128(3));
+const PATH: PathKey = PathKey(Slot(0));
 const LEG: LegId = LegId(Uuid::from_u128(4));
 
 /// Nobody asks it for anything here.
@@ -66,12 +67,12 @@ fn owned_pool() -> Pool {
         volumes: Vec::new(),
     };
     let mut pool = Pool::new(POOL, START, config.clone(), Tuning::default());
-    pool.apply(Time::ZERO, config, &|_| true, &mut NoMemory);
+    pool.apply(Time::ZERO, config, &|_| Some(PATH), &mut NoMemory);
     pool
 }
 
 fn outputs(pool: &mut Pool) -> Vec<PoolOutput> {
-    std::iter::from_fn(|| pool.poll_output()).collect()
+    std::iter::from_fn(|| pool.poll_output(Time::ZERO, &mut NoMemory)).collect()
 }
 
 fn is_fence(output: &PoolOutput) -> bool {
@@ -108,13 +109,13 @@ fn a_leg_that_refuses_to_be_fenced_is_asked_again_and_its_connection_left_alone(
         );
     }
     pool.fence_ended(now, EPOCH, LEG, Ended::Failure, &mut NoMemory);
-    pool.path_down(now, DISK, &mut NoMemory);
+    pool.path_down(now, DISK, PATH, &mut NoMemory);
     pool.handle_timeout(now + FENCE_AGAIN_AFTER, &mut NoMemory);
     assert!(
         !outputs(&mut pool).iter().any(is_fence),
         "nobody is there to be asked"
     );
-    pool.path_up(now, DISK, &mut NoMemory);
+    pool.path_up(DISK, PATH);
     assert!(outputs(&mut pool).iter().any(is_fence));
 }
 

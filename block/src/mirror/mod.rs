@@ -210,6 +210,7 @@ impl Mirror {
             return;
         }
         let lost = self.legs.take_all(leg);
+        self.outputs.forget_leg(leg);
         if !self.phase.has_ended() {
             self.legs[leg].link = Link::Lost;
             self.legs[leg].probing = false;

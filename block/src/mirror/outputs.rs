@@ -43,6 +43,11 @@ impl Outputs {
         self.rest.clear();
     }
 
+    /// What was not taken yet will not reach the leg.
+    pub(super) fn forget_leg(&mut self, leg: usize) {
+        self.to_legs.retain(|request| request.leg != leg);
+    }
+
     /// The next request to a leg.
     #[inline]
     pub(crate) fn poll_leg(&mut self) -> Option<LegRequest> {

@@ -361,6 +361,12 @@ impl Slice {
             .unwrap_or_default()
     }
 
+    /// One volume, if the map is open and knows it.
+    pub fn volume(&self, volume: VolumeId) -> Option<VolumeUsage> {
+        let pool = self.pool.as_ref().filter(|_| !self.formatting);
+        pool.and_then(|pool| pool.volume(volume))
+    }
+
     fn serving_pool(&mut self) -> Option<&mut Pool> {
         self.pool.as_mut().filter(|_| self.state == SliceState::Serving)
     }
