@@ -120,7 +120,7 @@ impl Concat {
     /// A piece has ended.
     pub fn completed(&mut self, id: SubRequestId, status: Status) {
         let parent = self.pieces.remove(Slot(id.0)).expect("a piece in flight");
-        let request = self.requests.get_mut(parent).expect("its request");
+        let request = self.requests.find_mut(parent).expect("its request");
         request.pieces -= 1;
         if gravity(status) > gravity(request.status) {
             request.status = status;

@@ -105,14 +105,14 @@ impl<T> Slab<T> {
 
     /// An entry, if it is still there.
     #[inline]
-    pub fn get(&self, slot: Slot) -> Option<&T> {
+    pub fn find(&self, slot: Slot) -> Option<&T> {
         let place = self.places.get(slot.index())?;
         place.entry.as_ref().filter(|_| place.uses == slot.uses())
     }
 
     /// An entry, to change, if it is still there.
     #[inline]
-    pub fn get_mut(&mut self, slot: Slot) -> Option<&mut T> {
+    pub fn find_mut(&mut self, slot: Slot) -> Option<&mut T> {
         let place = self.places.get_mut(slot.index())?;
         place.entry.as_mut().filter(|_| place.uses == slot.uses())
     }
@@ -168,17 +168,17 @@ mod tests {
                     prop_assert_eq!(oracle.insert(slot, number), None);
                 } else {
                     let slot = *oracle.keys().nth(usize::from(pick) % oracle.len()).expect("inside");
-                    *slab.get_mut(slot).expect("there") += 1000;
+                    *slab.find_mut(slot).expect("there") += 1000;
                     prop_assert_eq!(slab.remove(slot), oracle.remove(&slot).map(|value| value + 1000));
                     gone.push(slot);
                 }
                 for slot in &gone {
-                    prop_assert_eq!(slab.get(*slot), None);
+                    prop_assert_eq!(slab.find(*slot), None);
                 }
                 prop_assert_eq!(slab.len(), oracle.len());
                 prop_assert_eq!(slab.iter().map(|(slot, value)| (slot, *value)).collect::<BTreeMap<_, _>>(), oracle.clone());
             }
-            prop_assert_eq!(slab.get(Slot::NONE), None);
+            prop_assert_eq!(slab.find(Slot::NONE), None);
             prop_assert_eq!(slab.take_all().len(), oracle.len());
             prop_assert!(slab.is_empty());
         }

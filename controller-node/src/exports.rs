@@ -217,7 +217,8 @@ fn subsystem(config: &PoolConfig) -> SubsystemConfig {
     }
 }
 
-fn portals(config: &PoolConfig) -> BTreeSet<Portal> {
+/// Where a pool's subsystem can be reached.
+pub(crate) fn portals(config: &PoolConfig) -> BTreeSet<Portal> {
     let ports = (1u16..).zip(&config.portals);
     ports
         .map(|(port, portal)| Portal {

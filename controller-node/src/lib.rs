@@ -9,7 +9,8 @@
 //! | `exports` | subsystems and namespaces as shown to hosts |
 //! | `timers` | when which pool wants to be woken |
 //! | `volumes` | which volumes the map is to gain, lose or enlarge |
-//! | [`serve`] | the machine on a reactor, and the node as its agent sees it |
+//! | `front` | the reactors of a node as one: pools dealt out, reports joined |
+//! | [`serve`] | the machines on their reactors, and the node as its agent sees it |
 //!
 //! What this crate deliberately is not: it decides no ownership (configurations do), allocates no space on disks, and knows no
 //! store.
@@ -17,6 +18,7 @@
 
 mod exports;
 mod fence;
+mod front;
 pub mod node;
 mod paths;
 mod pool;

@@ -21,8 +21,8 @@ use cluster::node_config::{ControllerNodeConfig, PoolConfig};
 use cluster::status::{ControllerNodeStatus, SliceStatus};
 use cluster::{ControllerNodeId, DiskId, Epoch, Incarnation, PoolId, Revision};
 use control::agent::{MembershipAnswer, MembershipRequest};
-use fabric::driver::{ConnectionId, Event, Machine, Output};
-use fabric::target::{IoId, Target, TargetConfig, TargetOutput};
+use fabric::driver::{ConnectionId, Event, Machine, Output, ReactorIndex};
+use fabric::target::{Elsewhere, IoId, Target, TargetConfig, TargetOutput};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 use uuid::Uuid;
@@ -37,6 +37,8 @@ pub enum Control {
     Apply(Box<ControllerNodeConfig>),
     /// The store answered.
     Membership(MembershipAnswer),
+    /// Subsystems of pools that other reactors of the process have: all of them.
+    Elsewhere(BTreeMap<String, Elsewhere>),
 }
 
 /// What the node says to its control plane.
@@ -89,6 +91,19 @@ impl ControllerNode {
         tuning: Tuning,
         target: TargetConfig,
     ) -> ControllerNode {
+        let first = ReactorIndex(0);
+        ControllerNode::on_reactor(first, node, host_nqn, incarnation, tuning, target)
+    }
+
+    /// The same as one of several of its process: they share the start's incarnation, and none of its host identifiers.
+    pub fn on_reactor(
+        reactor: ReactorIndex,
+        node: ControllerNodeId,
+        host_nqn: String,
+        incarnation: Incarnation,
+        tuning: Tuning,
+        target: TargetConfig,
+    ) -> ControllerNode {
         ControllerNode {
             node,
             incarnation,
@@ -96,7 +111,7 @@ impl ControllerNode {
             tuning,
             target: Target::new(target),
             exports: Exports::default(),
-            paths: Paths::new(host_nqn, incarnation),
+            paths: Paths::new(host_nqn, incarnation, reactor),
             pools: Slab::default(),
             by_id: BTreeMap::new(),
             told_pools: Vec::new(),
@@ -121,7 +136,7 @@ impl ControllerNode {
             self.exports
                 .upsert(now, (id, key), &pool, &mut self.target, memory);
             let paths = &self.paths;
-            let part = self.pools.get_mut(key.0).expect("entered just now");
+            let part = self.pools.find_mut(key.0).expect("entered just now");
             part.apply(now, pool, &|disk| paths.up(disk), memory);
             self.told_pools.push(key);
             self.exports.keep(id);
@@ -146,7 +161,7 @@ impl ControllerNode {
     /// Tells a pool something: what it says then is carried on before the event ends.
     #[inline]
     fn tell(&mut self, key: PoolKey, what: impl FnOnce(&mut Pool)) {
-        if let Some(pool) = self.pools.get_mut(key.0) {
+        if let Some(pool) = self.pools.find_mut(key.0) {
             what(pool);
             if self.told_pools.last() != Some(&key) {
                 self.told_pools.push(key);
@@ -225,12 +240,12 @@ impl ControllerNode {
 
     /// Takes what a pool says, until it says nothing more.
     fn drain_pool(&mut self, now: Time, key: PoolKey, memory: &mut dyn Memory) {
-        let mut pool = self.pools.get_mut(key.0);
+        let mut pool = self.pools.find_mut(key.0);
         while let Some(output) = pool.and_then(|pool| pool.poll_output(now, memory)) {
             self.handle_pool(now, key, output, memory);
-            pool = self.pools.get_mut(key.0);
+            pool = self.pools.find_mut(key.0);
         }
-        if let Some(pool) = self.pools.get(key.0) {
+        if let Some(pool) = self.pools.find(key.0) {
             self.timers.note(key, pool.next_timeout());
         }
     }
@@ -339,7 +354,7 @@ impl ControllerNode {
             }
             PoolOutput::Suspect { path } => self.paths.suspect(now, path, memory),
             PoolOutput::Complete { request, status } if request.0 & VERB != 0 => {
-                let pool = self.pools.get_mut(key.0).expect("it spoke just now");
+                let pool = self.pools.find_mut(key.0).expect("it spoke just now");
                 pool.verb_ended(now, request, status, memory);
                 self.status_at = Some(now);
             }
@@ -352,12 +367,12 @@ impl ControllerNode {
                 change,
             } => self.ask(now, key, epoch, request, change),
             PoolOutput::Ana(state) => {
-                let id = self.pools.get(key.0).expect("it spoke just now").id();
+                let id = self.pools.find(key.0).expect("it spoke just now").id();
                 self.exports.set_ana(now, id, state, &mut self.target, memory);
                 self.status_at = Some(now);
             }
             PoolOutput::VolumesChanged => {
-                let pool = self.pools.get(key.0).expect("it spoke just now");
+                let pool = self.pools.find(key.0).expect("it spoke just now");
                 self.exports.show(now, pool.id(), pool, &mut self.target, memory);
                 self.status_at = Some(now);
             }
@@ -365,7 +380,7 @@ impl ControllerNode {
     }
 
     fn ask(&mut self, now: Time, pool: PoolKey, epoch: Epoch, request: u64, change: MembershipChange) {
-        let config = self.pools.get(pool.0).expect("it spoke just now").config();
+        let config = self.pools.find(pool.0).expect("it spoke just now").config();
         let Some(slice) = config.slices.first().map(|slice| slice.slice) else {
             return;
         };
@@ -391,7 +406,7 @@ impl ControllerNode {
         let ended = |pool: Option<&Pool>| pool.is_none_or(Pool::is_idle);
         let before = self.by_id.len();
         self.by_id.retain(|id, key| {
-            let goes = left(id) && ended(pools.get(key.0));
+            let goes = left(id) && ended(pools.find(key.0));
             if goes {
                 pools.remove(key.0);
                 self.timers.forget(*key);
@@ -405,7 +420,7 @@ impl ControllerNode {
     }
 
     fn statuses(&self) -> Vec<SliceStatus> {
-        let pools = self.by_id.values().filter_map(|key| self.pools.get(key.0));
+        let pools = self.by_id.values().filter_map(|key| self.pools.find(key.0));
         pools.filter_map(Pool::status).collect()
     }
 
@@ -458,6 +473,9 @@ impl Machine for ControllerNode {
             Event::DiskCompleted { request, .. } => panic!("a controller node has no disks: {request:?}"),
             Event::Control(Control::Apply(config)) => self.apply(now, *config, memory),
             Event::Control(Control::Membership(answer)) => self.membership_answer(now, &answer, memory),
+            Event::Control(Control::Elsewhere(elsewhere)) => {
+                self.target.set_elsewhere(now, elsewhere, memory);
+            }
             Event::Timeout => {
                 self.target.handle_timeout(now, memory);
                 self.paths.handle_timeout(now, memory);

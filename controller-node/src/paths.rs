@@ -7,8 +7,9 @@
 //! Invariants:
 //! * a command that was taken comes back exactly once while its association lives; when that is lost, everything in flight there
 //!   is forgotten first and `Down` is said then;
-//! * every association goes under a host identifier of its own, counted up from this start's incarnation: what an earlier start, or
-//!   an earlier association of this one, had in flight is fenced like anybody else's (R2);
+//! * every association goes under a host identifier of its own, counted up from this start's incarnation, in a range for each reactor
+//!   and each path: what an earlier start, or an earlier association of this one, had in flight is fenced like anybody
+//!   else's (R2);
 //! * no fence is sent behind commands of an older epoch of the same pool: their association ends first.
 
 use crate::fence::Registrant;
@@ -16,13 +17,18 @@ use crate::node::Report;
 use crate::pool::{PoolKey, Purpose};
 use block::{BufferSlice, Memory, Slab, Slot, Status, Time};
 use cluster::{DiskId, Incarnation};
-use fabric::driver::{CloseReason, ConnectionId, Output};
+use fabric::driver::{CloseReason, ConnectionId, Output, ReactorIndex};
 use fabric::host::{
     Association, AssociationConfig, AssociationEvent, AssociationOutput, Command, ConnectionIdRanges,
     ConnectionIds, Tag,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+
+/// Host identifiers of one path: it may be made anew so many times, as a power of two.
+const PATH_SHIFT: u32 = 32;
+/// Those of one reactor: all of its paths'.
+const REACTOR_SHIFT: u32 = 64;
 
 /// Whose a command is, and what for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +110,8 @@ struct Path {
 /// The ways to all disks that some pool of this node needs.
 pub(crate) struct Paths {
     host_nqn: String,
-    host_id: [u8; 16],
+    /// Where this reactor's host identifiers begin.
+    host_ids: u128,
     ranges: ConnectionIdRanges,
     /// By range of connection names: whose it is, or was.
     by_range: Vec<PathKey>,
@@ -122,10 +129,13 @@ pub(crate) struct Paths {
 
 impl Paths {
     /// No paths yet.
-    pub(crate) fn new(host_nqn: String, incarnation: Incarnation) -> Paths {
+    pub(crate) fn new(host_nqn: String, incarnation: Incarnation, reactor: ReactorIndex) -> Paths {
         Paths {
             host_nqn,
-            host_id: *incarnation.0.as_bytes(),
+            host_ids: incarnation
+                .0
+                .as_u128()
+                .wrapping_add(u128::from(reactor.0) << REACTOR_SHIFT),
             ranges: ConnectionIdRanges::new(),
             by_range: Vec::new(),
             by_disk: BTreeMap::new(),
@@ -162,17 +172,19 @@ impl Paths {
     }
 
     fn path(&self, key: PathKey) -> Option<&Path> {
-        self.paths.get(key.0)
+        self.paths.find(key.0)
     }
 
     fn connect(&mut self, now: Time, disk: DiskId, address: DiskAddress) {
         let ids = self.ranges.take();
         let range = ids.range() as usize;
+        // A path that is made anew to the same disk does not begin where the one before it began.
+        let host_id = self.host_ids.wrapping_add(u128::from(ids.range()) << PATH_SHIFT);
         let config = AssociationConfig {
             renew_host_id: true,
             ..AssociationConfig::new(
                 &self.host_nqn,
-                self.host_id,
+                host_id.to_be_bytes(),
                 &address.subsystem_nqn,
                 address.address,
             )
@@ -197,7 +209,7 @@ impl Paths {
         let Some(key) = self.by_disk.remove(&disk) else {
             return;
         };
-        let path = self.paths.get_mut(key.0).expect("every disk has its path");
+        let path = self.paths.find_mut(key.0).expect("every disk has its path");
         path.association.disconnect(now, memory);
         self.drain(key);
         let path = self.paths.remove(key.0).expect("it was there");
@@ -228,7 +240,7 @@ impl Paths {
         if self.is_behind_older(leg.path, ticket) {
             return self.suspect(now, leg.path, memory);
         }
-        let Some(path) = self.paths.get_mut(leg.path.0) else {
+        let Some(path) = self.paths.find_mut(leg.path.0) else {
             return;
         };
         let slot = self.tickets.insert((leg.path, ticket));
@@ -255,7 +267,7 @@ impl Paths {
 
     /// Breaks the connection to a disk that leaves commands unanswered, and connects anew.
     pub(crate) fn suspect(&mut self, now: Time, key: PathKey, memory: &mut dyn Memory) {
-        let Some(path) = self.paths.get_mut(key.0) else {
+        let Some(path) = self.paths.find_mut(key.0) else {
             return;
         };
         path.association.disconnect(now, memory);
@@ -326,7 +338,7 @@ impl Paths {
     ) {
         let range = ConnectionIds::range_of(connection).expect("a connection that we opened");
         let key = self.by_range.get(range as usize).copied();
-        if let Some((key, path)) = key.and_then(|key| Some((key, self.paths.get_mut(key.0)?))) {
+        if let Some((key, path)) = key.and_then(|key| Some((key, self.paths.find_mut(key.0)?))) {
             tell(&mut path.association, memory);
             self.drain(key);
         } else if let Some(association) = self.leaving.get_mut(&range) {
@@ -346,7 +358,7 @@ impl Paths {
         let is_due = |association: &Association| association.next_timeout().is_some_and(|due| due <= now);
         let keys: Vec<PathKey> = self.by_disk.values().copied().collect();
         for key in keys {
-            let path = self.paths.get_mut(key.0).expect("every disk has its path");
+            let path = self.paths.find_mut(key.0).expect("every disk has its path");
             if is_due(&path.association) {
                 path.association.handle_timeout(now, memory);
             }
@@ -391,7 +403,7 @@ impl Paths {
 
     /// Takes what an association says, until it says nothing more.
     fn drain(&mut self, key: PathKey) {
-        let Some(path) = self.paths.get_mut(key.0) else {
+        let Some(path) = self.paths.find_mut(key.0) else {
             return;
         };
         while let Some(output) = path.association.poll_output() {

@@ -1,15 +1,17 @@
-//! A controller node's machine on a reactor, and the node as its agent sees it.
+//! A controller node's machines on their reactors, and the node as its agent sees it.
 
+use crate::front::Front;
 use crate::node::{Control, ControllerNode, Report};
 use block::Tuning;
 use cluster::status::ControllerNodeStatus;
 use cluster::{ControllerNodeId, Incarnation, Revision};
 use control::agent::{MembershipAnswer, MembershipRequest, Node, NodeConfig, NodeStatus};
-use engine::{Handle, ReactorConfig, StartReactor};
+use engine::{Handle, ReactorConfig, Seat, StartReactor};
+use fabric::driver::ReactorIndex;
 use fabric::target::TargetConfig;
-use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::Duration;
 
 /// What a controller node needs to know.
@@ -17,32 +19,35 @@ use std::time::Duration;
 pub struct Options {
     /// Which.
     pub node: ControllerNodeId,
-    /// This start of its process: also its NVMe host identifier.
+    /// This start of its process: also where its NVMe host identifiers begin.
     pub incarnation: Incarnation,
     /// Where hosts connect.
     pub listen: Vec<SocketAddr>,
-    /// The most that payload buffers take, in bytes.
+    /// The most that payload buffers take, in bytes; each reactor has an equal share.
     pub memory_bytes: u64,
     /// Times and sizes of slices.
     pub tuning: Tuning,
+    /// How many reactors there are: each has pools of its own.
+    pub reactors: NonZeroUsize,
 }
 
 /// A running controller node.
 pub struct Serving {
-    reactor: Handle<Control>,
+    reactors: Arc<Vec<Handle<Control>>>,
     news: Arc<News>,
 }
 
-/// What the reactor said, for the agent's threads.
+/// What the reactors said, for the agent's threads.
 struct News {
     told: Mutex<Told>,
     changed: Condvar,
+    /// Set once all run. Theirs to keep: reports that come later find the reactors gone.
+    reactors: OnceLock<Weak<Vec<Handle<Control>>>>,
 }
 
 struct Told {
-    status: ControllerNodeStatus,
+    front: Front,
     version: u64,
-    requests: VecDeque<MembershipRequest>,
 }
 
 impl News {
@@ -50,16 +55,27 @@ impl News {
         self.told.lock().expect("nobody panics while holding the news")
     }
 
-    fn hear(&self, report: Report) {
+    /// Tells the front something, and the reactors what it says then: in one go, so that orders keep their order.
+    fn tell(&self, what: impl FnOnce(&mut Told)) {
         let mut told = self.told();
-        match report {
-            Report::Status(status) => {
-                told.status = status;
-                told.version += 1;
+        what(&mut told);
+        let reactors = self.reactors.get().and_then(Weak::upgrade);
+        while let Some((reactor, order)) = told.front.poll_order() {
+            if let Some(reactors) = &reactors {
+                // A reactor that has stopped is a process that is ending.
+                let _ = reactors[reactor].control(order);
             }
-            Report::Membership(request) => told.requests.push_back(request),
         }
         self.changed.notify_all();
+        // First, for the reactors may be stopped here, and they have things to say until they are.
+        drop(told);
+    }
+
+    fn hear(&self, reactor: usize, report: Report) {
+        self.tell(|told| {
+            told.version += u64::from(matches!(report, Report::Status(_)));
+            told.front.reported(reactor, report);
+        });
     }
 }
 
@@ -68,46 +84,66 @@ impl News {
 /// # Errors
 /// If an address, memory or a thread cannot be had.
 pub fn start(options: Options) -> Result<Serving, StartReactor> {
-    let status = ControllerNodeStatus {
+    let nothing = ControllerNodeStatus {
         node: options.node,
         incarnation: options.incarnation,
         revision: Revision(0),
         slices: Vec::new(),
     };
     let told = Told {
-        status,
+        front: Front::new(options.reactors.get(), nothing),
         version: 1,
-        requests: VecDeque::new(),
     };
     let news = Arc::new(News {
         told: Mutex::new(told),
         changed: Condvar::new(),
+        reactors: OnceLock::new(),
     });
-    let hearing = news.clone();
+    let seats = (0..options.reactors.get()).map(|reactor| seat(&options, reactor, &news));
+    let reactors = Arc::new(engine::start_group(seats.collect())?);
+    let set = news.reactors.set(Arc::downgrade(&reactors));
+    assert!(set.is_ok(), "reactors are started once");
+    Ok(Serving { reactors, news })
+}
+
+/// A reactor to be. The first one listens: whom a connection is for is known when it has said so, and by then any may have it.
+fn seat(options: &Options, reactor: usize, news: &Arc<News>) -> Seat<ControllerNode> {
+    let share = options.memory_bytes / options.reactors.get() as u64;
     let config = ReactorConfig {
-        name: "controller-node".to_owned(),
-        listeners: options.listen.clone(),
-        memory_bytes: options.memory_bytes,
+        name: match options.reactors.get() {
+            1 => "controller-node".to_owned(),
+            _ => format!("controller-node-{reactor}"),
+        },
+        listeners: match reactor {
+            0 => options.listen.clone(),
+            _ => Vec::new(),
+        },
+        memory_bytes: share,
         ..ReactorConfig::default()
     };
+    let (node, incarnation, tuning) = (options.node, options.incarnation, options.tuning);
+    let index = ReactorIndex(u32::try_from(reactor).expect("few reactors"));
     let build = move |_: &engine::Opened| {
-        let (node, incarnation) = (options.node, options.incarnation);
-        ControllerNode::new(
-            node,
-            node.host_nqn().0,
-            incarnation,
-            options.tuning,
-            TargetConfig::default(),
-        )
+        let nqn = node.host_nqn().0;
+        ControllerNode::on_reactor(index, node, nqn, incarnation, tuning, TargetConfig::default())
     };
-    let reactor = engine::start(config, build, move |report| hearing.hear(report))?;
-    Ok(Serving { reactor, news })
+    let hearing = news.clone();
+    Seat {
+        config,
+        build: Box::new(build),
+        report: Box::new(move |report| hearing.hear(reactor, report)),
+    }
 }
 
 impl Serving {
+    /// Stops it: connections are closed, what is under way at legs is left to them.
+    pub fn stop(&self) {
+        self.reactors.iter().for_each(Handle::stop);
+    }
+
     /// The addresses hosts connect to, as bound.
     pub fn listeners(&self) -> &[SocketAddr] {
-        &self.reactor.opened().listeners
+        &self.reactors[0].opened().listeners
     }
 }
 
@@ -116,12 +152,11 @@ impl Node for Serving {
         let NodeConfig::ControllerNode(config) = config else {
             panic!("the agent hands a node configurations of its own kind only");
         };
-        // A reactor that has stopped is a process that is ending.
-        let _ = self.reactor.control(Control::Apply(Box::new(config)));
+        self.news.tell(|told| told.front.apply(&config));
     }
 
     fn status(&self) -> NodeStatus {
-        NodeStatus::ControllerNode(self.news.told().status.clone())
+        NodeStatus::ControllerNode(self.news.told().front.status())
     }
 
     fn wait_status(&self, after: u64, timeout: Duration) -> u64 {
@@ -138,15 +173,15 @@ impl Node for Serving {
         let waited = self
             .news
             .changed
-            .wait_timeout_while(told, timeout, |told| told.requests.is_empty());
+            .wait_timeout_while(told, timeout, |told| !told.front.has_request());
         waited
             .expect("nobody panics while holding the news")
             .0
-            .requests
-            .pop_front()
+            .front
+            .poll_request()
     }
 
     fn membership_answer(&self, answer: MembershipAnswer) {
-        let _ = self.reactor.control(Control::Membership(answer));
+        self.news.tell(|told| told.front.membership_answer(answer));
     }
 }

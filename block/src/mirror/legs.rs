@@ -294,7 +294,7 @@ impl Legs {
             older: chain.newest,
             newer: Slot::NONE,
         });
-        match self.calls.get_mut(chain.newest) {
+        match self.calls.find_mut(chain.newest) {
             Some(older) => older.newer = slot,
             None => chain.oldest = slot,
         }
@@ -308,11 +308,11 @@ impl Legs {
     pub(super) fn take(&mut self, id: SubRequestId) -> Option<Call> {
         let call = self.calls.remove(Slot(id.0))?;
         let chain = &mut self.chains[call.leg];
-        match self.calls.get_mut(call.older) {
+        match self.calls.find_mut(call.older) {
             Some(older) => older.newer = call.newer,
             None => chain.oldest = call.newer,
         }
-        match self.calls.get_mut(call.newer) {
+        match self.calls.find_mut(call.newer) {
             Some(newer) => newer.older = call.older,
             None => chain.newest = call.older,
         }
@@ -337,7 +337,7 @@ impl Legs {
     }
     /// When the oldest request that is in flight to a leg was sent.
     pub(super) fn oldest(&self, leg: usize) -> Option<Time> {
-        Some(self.calls.get(self.chains[leg].oldest)?.sent)
+        Some(self.calls.find(self.chains[leg].oldest)?.sent)
     }
     /// When each leg with something in flight becomes suspect, if it is not yet.
     pub(super) fn suspect_at(&self, patience: Duration) -> impl Iterator<Item = (usize, Time)> {

@@ -97,7 +97,7 @@ impl Mirror {
 
     /// Sends a read that waits to a leg, or ends it if all have failed it.
     fn steer(&mut self, slot: Slot) {
-        let read = self.reads.all.get(slot).expect("it has not ended");
+        let read = self.reads.all.find(slot).expect("it has not ended");
         let (range, buffer, failed) = (read.range, read.buffer, read.failed);
         let candidates = self.candidates(range);
         if candidates.is_empty() {
@@ -111,7 +111,7 @@ impl Mirror {
             let read = self.reads.all.remove(slot).expect("just seen");
             return self.complete(read.id, read.error);
         };
-        self.reads.all.get_mut(slot).expect("just seen").at = Some(leg);
+        self.reads.all.find_mut(slot).expect("just seen").at = Some(leg);
         self.reads.load[leg] += 1;
         self.send(leg, Purpose::Read(slot), Operation::Read { buffer }, range);
     }
@@ -138,7 +138,7 @@ impl Mirror {
             }
             return;
         }
-        let Some(read) = self.reads.all.get_mut(slot) else {
+        let Some(read) = self.reads.all.find_mut(slot) else {
             return;
         };
         read.at = None;

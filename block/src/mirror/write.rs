@@ -113,7 +113,7 @@ impl Modifies {
         self.unsettled = true;
     }
     pub(super) fn note_error(&mut self, slot: Slot, leg: usize, error: Status) {
-        if let Some(modify) = self.all.get_mut(slot).filter(|modify| modify.pending.has(leg)) {
+        if let Some(modify) = self.all.find_mut(slot).filter(|modify| modify.pending.has(leg)) {
             modify.error = Some(error);
         }
     }
@@ -170,7 +170,7 @@ impl Mirror {
 
     /// The range is ours (R11).
     pub(super) fn begin_modify(&mut self, slot: Slot) {
-        let modify = self.modifies.all.get_mut(slot).expect("it waited");
+        let modify = self.modifies.all.find_mut(slot).expect("it waited");
         modify.locked = true;
         if self.bitmap.begin(modify.regions.clone()) {
             self.send_modify(slot);
@@ -182,7 +182,7 @@ impl Mirror {
     }
 
     fn send_modify(&mut self, slot: Slot) {
-        let modify = self.modifies.all.get_mut(slot).expect("it is ours");
+        let modify = self.modifies.all.find_mut(slot).expect("it is ours");
         modify.state = State::Stalled;
         if self.legs.serving().is_empty() {
             self.calm = false;
@@ -210,7 +210,7 @@ impl Mirror {
     }
 
     pub(super) fn modify_answered(&mut self, slot: Slot, leg: usize, succeeded: bool) {
-        let Some(modify) = self.modifies.all.get_mut(slot) else {
+        let Some(modify) = self.modifies.all.find_mut(slot) else {
             return;
         };
         if !modify.pending.has(leg) {
@@ -236,7 +236,7 @@ impl Mirror {
     }
 
     fn settle_modify(&mut self, slot: Slot) {
-        let Some(modify) = self.modifies.all.get(slot) else {
+        let Some(modify) = self.modifies.all.find(slot) else {
             return;
         };
         match (modify.state, modify.error) {
@@ -254,7 +254,7 @@ impl Mirror {
 
     fn settle_sent(&mut self, slot: Slot) {
         let must_have = self.membership.may_be();
-        let modify = self.modifies.all.get_mut(slot).expect("it is ours");
+        let modify = self.modifies.all.find_mut(slot).expect("it is ours");
         let missing = must_have
             .intersection(modify.accountable)
             .without(modify.succeeded);
@@ -280,7 +280,7 @@ impl Mirror {
     }
 
     fn unlock_modify(&mut self, slot: Slot) {
-        let modify = self.modifies.all.get_mut(slot).expect("it is ours");
+        let modify = self.modifies.all.find_mut(slot).expect("it is ours");
         if core::mem::take(&mut modify.locked) {
             let range = modify.range;
             let granted = self.locks.release(range);
@@ -298,7 +298,7 @@ impl Mirror {
 
     /// It ends without success: nobody knows where it arrived, and legs may differ there.
     fn abandon_modify(&mut self, slot: Slot, status: Status) {
-        let modify = self.modifies.all.get_mut(slot).expect("it is ours");
+        let modify = self.modifies.all.find_mut(slot).expect("it is ours");
         let (id, state, regions) = (modify.id, modify.state, modify.regions.clone());
         if state == State::Queued {
             let granted = self.locks.withdraw(Holder::Modify(slot));
@@ -314,7 +314,7 @@ impl Mirror {
 
     fn expire_modifies(&mut self) {
         for slot in self.modifies.in_order() {
-            let modify = self.modifies.all.get(slot);
+            let modify = self.modifies.all.find(slot);
             if modify.is_some_and(|modify| modify.state != State::Sent) {
                 self.abandon_modify(slot, Status::Unavailable);
             }

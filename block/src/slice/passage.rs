@@ -177,7 +177,7 @@ impl Slice {
     /// The pool is done with a request.
     #[inline]
     fn pool_ended(&mut self, request: Slot, status: Status) {
-        let Some(asked) = self.requests.get(request) else {
+        let Some(asked) = self.requests.find(request) else {
             return;
         };
         let sent_before = asked.sent_before;

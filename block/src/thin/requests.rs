@@ -129,7 +129,7 @@ impl Requests {
 
     fn begin_part(&mut self, request: Slot) {
         self.parents
-            .get_mut(request)
+            .find_mut(request)
             .expect("the request has not ended")
             .parts += 1;
     }
@@ -138,7 +138,7 @@ impl Requests {
     fn end_part(&mut self, request: Slot, status: Status, turn: &mut Turn) {
         let parent = self
             .parents
-            .get_mut(request)
+            .find_mut(request)
             .expect("a request ends with its last part");
         parent.parts -= 1;
         parent.status = worse(parent.status, status);
