@@ -356,6 +356,10 @@ pub(crate) struct DiskNodeOptions {
 pub(crate) struct ControllerNodeOptions {
     #[command(flatten)]
     pub(crate) node: NodeOptions,
+    /// On how many cores to work, each with pools of its own: by default as many as there are, at most 8, each with 16 MiB of
+    /// `--memory`
+    #[arg(long, value_name = "N")]
+    pub(crate) cores: Option<std::num::NonZeroUsize>,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -94,6 +94,9 @@ pub(crate) fn controller_node(options: ControllerNodeOptions) -> anyhow::Result<
         listen: vec![options.node.fabric_listen],
         memory_bytes: options.node.memory,
         tuning: Tuning::default(),
+        reactors: options
+            .cores
+            .unwrap_or_else(|| controller_node::serve::reactors_by_default(options.node.memory)),
     })
     .context("cannot start the controller node")?;
     run_node(

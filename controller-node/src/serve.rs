@@ -6,7 +6,7 @@ use block::Tuning;
 use cluster::status::ControllerNodeStatus;
 use cluster::{ControllerNodeId, Incarnation, Revision};
 use control::agent::{MembershipAnswer, MembershipRequest, Node, NodeConfig, NodeStatus};
-use engine::{Handle, ReactorConfig, Seat, StartReactor};
+use engine::{Handle, ReactorConfig, ReactorStatus, Seat, StartReactor};
 use fabric::driver::ReactorIndex;
 use fabric::target::TargetConfig;
 use std::net::SocketAddr;
@@ -29,6 +29,19 @@ pub struct Options {
     pub tuning: Tuning,
     /// How many reactors there are: each has pools of its own.
     pub reactors: NonZeroUsize,
+}
+
+/// The most reactors that are started where nobody says how many: pools are few, and each reactor connects to every leg of its
+/// pools by itself.
+const REACTORS_MAX: usize = 8;
+/// What a reactor's share of memory is at least, where nobody says how many reactors there are to be.
+const SHARE_BYTES_MIN: u64 = 16 << 20;
+
+/// How many reactors to start on this machine with so much memory for payload buffers.
+pub fn reactors_by_default(memory_bytes: u64) -> NonZeroUsize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let shares = usize::try_from(memory_bytes / SHARE_BYTES_MIN).unwrap_or(REACTORS_MAX);
+    NonZeroUsize::new(cores.min(REACTORS_MAX).min(shares)).unwrap_or(NonZeroUsize::MIN)
 }
 
 /// A running controller node.
@@ -139,6 +152,11 @@ impl Serving {
     /// Stops it: connections are closed, what is under way at legs is left to them.
     pub fn stop(&self) {
         self.reactors.iter().for_each(Handle::stop);
+    }
+
+    /// What each reactor counts just now.
+    pub fn reactors(&self) -> Vec<ReactorStatus> {
+        self.reactors.iter().map(Handle::status).collect()
     }
 
     /// The addresses hosts connect to, as bound.

@@ -91,8 +91,7 @@ impl Chain {
         let host = HostNode::new(MultipathConfig::new(association));
         seats.push(seat(SocketAddr::from(([10, 0, 2, 1], 1)), Box::new(host)));
         let target = TargetConfig::default();
-        let machine =
-            ControllerNode::new(node, node.host_nqn().0, incarnation, Tuning::default(), target);
+        let machine = ControllerNode::new(node, node.host_nqn().0, incarnation, Tuning::default(), target);
         seats.push(seat(controller_address, Box::new(machine)));
         seats.extend(disks.into_iter().map(|(seat, _)| seat));
         let (now, reports) = (Time::from_millis(1), Vec::new());
@@ -344,7 +343,8 @@ fn seat(address: SocketAddr, machine: Box<dyn Actor>) -> Seat {
 fn disk_node(index: u8) -> (Seat, KeptLeg) {
     let node = DiskNodeId(Uuid::from_u128(0x800 + u128::from(index)));
     let disk = DiskId(Uuid::from_u128(0x900 + u128::from(index)));
-    let superblock = Superblock::fresh(disk, None, DISK_BYTES, EXTENT_BYTES).expect("the disk is large enough");
+    let superblock =
+        Superblock::fresh(disk, None, DISK_BYTES, EXTENT_BYTES).expect("the disk is large enough");
     let address = SocketAddr::from(([10, 0, 0, index + 1], 4420));
     let given = GivenDisk {
         path: "disk".to_owned(),
