@@ -56,8 +56,10 @@ fn config(revision: u64, pools: &[u128]) -> ControllerNodeConfig {
     }
 }
 
-/// What each reactor is told: its pools, and where it sends hosts of others.
-fn told(front: &mut Front) -> Vec<(Vec<u128>, Vec<(String, u32)>)> {
+/// What a reactor is told: its pools, and where it sends hosts of others.
+type Told = (Vec<u128>, Vec<(String, u32)>);
+
+fn told(front: &mut Front) -> Vec<Told> {
     let mut told = vec![(Vec::new(), Vec::new()); front.statuses.len()];
     while let Some((reactor, order)) = front.poll_order() {
         match order {

@@ -356,6 +356,7 @@ fn disk_node(index: u8) -> (Seat, KeptLeg) {
     let machine = DiskNode::new(NodeOptions {
         node,
         incarnation: Incarnation(Uuid::from_u128((10 + u128::from(index)) << 64)),
+        reactor: None,
         disks: vec![given],
         target: TargetConfig::default(),
     });
