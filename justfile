@@ -16,6 +16,11 @@ linux-host:
     cargo build --release --locked --bin trestle
     tests/linux-host/run target/release/trestle
 
+# every table of docs/performance.md, such as: just bench --quick --only ram
+bench *arguments:
+    cargo build --release --locked --bin trestle
+    tests/bench/run {{arguments}}
+
 # a whole fabric on this machine
 demo *arguments:
     ./demo {{arguments}}

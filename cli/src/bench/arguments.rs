@@ -1,5 +1,6 @@
 //! What `trestle bench` is told.
 
+use super::hosts::HostsOptions;
 use crate::size;
 use clap::{Args, Subcommand, ValueEnum};
 use std::net::SocketAddr;
@@ -11,10 +12,12 @@ use uuid::Uuid;
 pub(crate) enum BenchVerb {
     /// Put load on a namespace, and say how it went
     Run(RunOptions),
-    /// Serve one disk to any host, without a control plane, until killed
+    /// Serve disks to any host, without a control plane, until killed
     Serve(ServeOptions),
     /// Move the same bytes over sockets without NVMe: the most that there is to be had
     Floor(FloorOptions),
+    /// Connect many hosts that do nothing, and say what that costs
+    Hosts(HostsOptions),
 }
 
 /// Which blocks.
@@ -162,9 +165,9 @@ pub(crate) struct ServeOptions {
     /// Where to accept NVMe/TCP connections
     #[arg(long, default_value = "127.0.0.1:4420")]
     pub(crate) listen: SocketAddr,
-    /// memory:SIZE, null:SIZE (answers at once, keeps nothing), or the path of a formatted disk
-    #[arg(long)]
-    pub(crate) disk: String,
+    /// memory:SIZE, null:SIZE (answers at once, keeps nothing), or the path of a formatted disk; repeatable, a subsystem each
+    #[arg(long = "disk", required = true)]
+    pub(crate) disks: Vec<String>,
     /// Keep it on this core
     #[arg(long)]
     pub(crate) pin: Option<usize>,

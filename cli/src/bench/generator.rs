@@ -59,6 +59,8 @@ pub(super) struct Measured {
     pub(super) first_mismatch: Option<Mismatch>,
     /// Ways lost.
     pub(super) lost: u64,
+    /// Requests that ended well on each way.
+    pub(super) ios_by_way: Vec<u64>,
 }
 
 /// One request's place.
@@ -146,6 +148,7 @@ impl Generator {
                 self.measured = Measured {
                     reads: Histogram::default(),
                     writes: Histogram::default(),
+                    ios_by_way: vec![0; self.paths.ways()],
                     ..before
                 };
                 self.begun = Some(now);
@@ -323,6 +326,7 @@ impl Generator {
         self.free.push(slot);
         match result {
             Ok(_) if self.begun.is_some() => {
+                self.measured.ios_by_way[slot / self.slots_per_way] += 1;
                 let took = now.since(since).as_nanos() as u64;
                 match reads {
                     true => self.measured.reads.record(took),

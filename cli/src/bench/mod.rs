@@ -9,8 +9,9 @@
 //! | `plan` | which request comes next |
 //! | `stamps` | what `--verify` writes and expects |
 //! | `histogram`, `account`, `report` | latencies; CPU time; rows |
-//! | `serve` | a disk node with one disk and one namespace, for any host |
+//! | `serve` | a disk node of which every disk is one namespace, for any host |
 //! | `floor` | the same bytes over bare sockets |
+//! | `hosts` | many hosts with nothing to do |
 //!
 //! Not here: verdicts. It prints, people judge.
 
@@ -20,6 +21,7 @@ mod account;
 mod floor;
 mod generator;
 mod histogram;
+mod hosts;
 mod paths;
 mod plan;
 mod report;
@@ -37,5 +39,6 @@ pub(crate) fn run(verb: BenchVerb, format: Format) -> anyhow::Result<ExitCode> {
         BenchVerb::Run(options) => run::run(options, format),
         BenchVerb::Serve(options) => serve::serve(&options),
         BenchVerb::Floor(options) => floor::run(&options, format),
+        BenchVerb::Hosts(options) => hosts::run(&options, format),
     }
 }

@@ -212,7 +212,8 @@ impl Paths {
     }
 }
 
-fn event_connection<C>(event: &Event<'_, C>) -> Option<ConnectionId> {
+/// Which connection it is about.
+pub(super) fn event_connection<C>(event: &Event<'_, C>) -> Option<ConnectionId> {
     match event {
         Event::Connected { connection }
         | Event::Received { connection, .. }
@@ -222,7 +223,13 @@ fn event_connection<C>(event: &Event<'_, C>) -> Option<ConnectionId> {
     }
 }
 
-fn tell<C>(association: &mut Association, now: Time, event: Event<'_, C>, memory: &mut dyn Memory) {
+/// Tells an association what happened on a connection of its own.
+pub(super) fn tell<C>(
+    association: &mut Association,
+    now: Time,
+    event: Event<'_, C>,
+    memory: &mut dyn Memory,
+) {
     match event {
         Event::Connected { connection } => association.handle_connected(now, connection, memory),
         Event::Received { connection, bytes } => {
@@ -235,7 +242,8 @@ fn tell<C>(association: &mut Association, now: Time, event: Event<'_, C>, memory
     }
 }
 
-fn told_by_one<R>(output: AssociationOutput) -> Option<Told<R>> {
+/// What an association has to tell, if it matters to a load.
+pub(super) fn told_by_one<R>(output: AssociationOutput) -> Option<Told<R>> {
     Some(match output {
         AssociationOutput::Send { connection, segment } => Told::Output(Output::Send { connection, segment }),
         AssociationOutput::Connect { connection, address } => {

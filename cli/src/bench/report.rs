@@ -50,6 +50,9 @@ pub(super) struct Measurement {
     pub(super) errors: u64,
     pub(super) mismatches: u64,
     pub(super) lost: u64,
+    /// Of each association in turn: how fair the target is. Empty for what has none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) ios_by_association: Vec<u64>,
 }
 
 impl Measurement {
@@ -80,6 +83,7 @@ impl Measurement {
             errors: 0,
             mismatches: 0,
             lost: 0,
+            ios_by_association: Vec::new(),
         }
     }
 }

@@ -42,6 +42,7 @@ pub(super) fn run(options: RunOptions, format: Format) -> anyhow::Result<ExitCod
     let label = label(&options);
     let mut row = Measurement::new(label, measured.elapsed, &both, options.block_size, &used);
     (row.errors, row.mismatches, row.lost) = (measured.errors, measured.mismatches, measured.lost);
+    row.ios_by_association = measured.ios_by_way.clone();
     let format = if options.json { Format::Json } else { format };
     table::print_row(format, &row);
     Ok(verdict(&measured))
@@ -266,6 +267,7 @@ fn sum(parts: Vec<Measured>) -> Measured {
         whole.errors += part.errors;
         whole.mismatches += part.mismatches;
         whole.lost += part.lost;
+        whole.ios_by_way.extend(part.ios_by_way);
         whole.first_error = whole.first_error.or(part.first_error);
         whole.first_mismatch = whole.first_mismatch.or(part.first_mismatch);
     }

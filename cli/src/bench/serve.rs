@@ -1,11 +1,11 @@
-//! A bare target: a disk node with one disk, all of it one leg, shown to any host. No control plane, nothing to join.
+//! A bare target: a disk node whose disks are one leg each, shown to any host. No control plane, nothing to join.
 //!
 //! Not for data anybody needs: whoever reaches its address has the disk.
 
 use super::arguments::ServeOptions;
 use anyhow::{Context, bail};
 use cluster::node_config::{DiskNodeConfig, LegConfig};
-use cluster::status::{DiskStatus, LegState};
+use cluster::status::{DiskStatus, LegState, LegStatus};
 use cluster::{DiskNodeId, Incarnation, LegId, Nqn, PoolId, Revision};
 use control::agent::{Node, NodeConfig};
 use disk_node::{DiskNode, DiskNodeOptions, WantedBackend};
@@ -28,40 +28,45 @@ pub(super) fn serve(options: &ServeOptions) -> anyhow::Result<ExitCode> {
     let node_id = DiskNodeId(Uuid::from_u128(0xbe9c));
     let mut config = DiskNodeOptions::new(node_id, Incarnation(Uuid::new_v4()));
     config.listen = vec![options.listen];
-    config.disks = vec![options.disk.parse()?];
+    config.disks = options
+        .disks
+        .iter()
+        .map(|disk| disk.parse())
+        .collect::<Result<_, _>>()?;
     config.buffer_bytes = options.memory;
     if options.no_io_uring {
         config.backend = WantedBackend::Threads;
     }
     let node = disk_node::start(config).context("cannot start the target")?;
-    let disk = disk_of(&node)?;
-    node.apply(NodeConfig::DiskNode(whole_disk(node_id, &disk)));
-    wait_until_served(&node)?;
-    println!(
-        "listening on {} nqn {} nsid {NSID} bytes {} pid {}",
-        node.fabric_addresses()[0],
-        disk.disk.subsystem_nqn().0,
-        disk.extents * disk.extent_bytes,
-        std::process::id()
-    );
+    let disks = disks_of(&node)?;
+    node.apply(NodeConfig::DiskNode(whole_disks(node_id, &disks)));
+    wait_until_served(&node, disks.len())?;
+    for disk in &disks {
+        println!(
+            "listening on {} nqn {} nsid {NSID} bytes {} pid {}",
+            node.fabric_addresses()[0],
+            disk.disk.subsystem_nqn().0,
+            disk.extents * disk.extent_bytes,
+            std::process::id()
+        );
+    }
     loop {
         std::thread::park();
     }
 }
 
-fn disk_of(node: &DiskNode) -> anyhow::Result<DiskStatus> {
+fn disks_of(node: &DiskNode) -> anyhow::Result<Vec<DiskStatus>> {
     let status = node.disk_node_status();
-    let disk = status.disks.first().context("the disk does not show")?;
-    match &disk.fault {
-        Some(fault) => bail!("{}: {fault}", disk.path),
-        None => Ok(disk.clone()),
+    if let Some(disk) = status.disks.iter().find(|disk| disk.fault.is_some()) {
+        bail!("{}: {}", disk.path, disk.fault.as_deref().unwrap_or_default());
     }
+    Ok(status.disks)
 }
 
-/// One leg on all of the disk.
-fn whole_disk(node: DiskNodeId, disk: &DiskStatus) -> DiskNodeConfig {
-    let leg = LegConfig {
-        leg: LegId(Uuid::from_u128(0xbe9c_0001)),
+/// One leg on all of each disk.
+fn whole_disks(node: DiskNodeId, disks: &[DiskStatus]) -> DiskNodeConfig {
+    let leg = |(number, disk): (usize, &DiskStatus)| LegConfig {
+        leg: LegId(Uuid::from_u128(0xbe9c_0001 + number as u128)),
         disk: disk.disk,
         nsid: NSID,
         extents: disk.extents,
@@ -70,21 +75,24 @@ fn whole_disk(node: DiskNodeId, disk: &DiskStatus) -> DiskNodeConfig {
     DiskNodeConfig {
         node,
         revision: Revision(1),
-        legs: BTreeMap::from([(PoolId(Uuid::nil()), vec![leg])]),
+        legs: BTreeMap::from([(PoolId(Uuid::nil()), disks.iter().enumerate().map(leg).collect())]),
     }
 }
 
-fn wait_until_served(node: &DiskNode) -> anyhow::Result<()> {
+fn wait_until_served(node: &DiskNode, legs: usize) -> anyhow::Result<()> {
     let until = Instant::now() + READY_PATIENCE;
     let mut version = 0;
     while Instant::now() < until {
         let status = node.disk_node_status();
-        match status.legs.first().map(|leg| &leg.state) {
-            Some(LegState::Ready) => return Ok(()),
-            Some(LegState::Zeroing { .. }) | None => {}
-            Some(state) => bail!("the disk cannot be served: {state:?}"),
+        let ready = |leg: &&LegStatus| leg.state == LegState::Ready;
+        let underway = |leg: &&LegStatus| matches!(leg.state, LegState::Ready | LegState::Zeroing { .. });
+        if let Some(leg) = status.legs.iter().find(|leg| !underway(leg)) {
+            bail!("a disk cannot be served: {:?}", leg.state);
+        }
+        if status.legs.iter().filter(ready).count() == legs {
+            return Ok(());
         }
         version = node.wait_status(version, Duration::from_secs(1));
     }
-    bail!("the disk did not become ready")
+    bail!("the disks did not become ready")
 }

@@ -1,9 +1,9 @@
 //! `trestle bench`, against its own target.
 //!
 //! Deliberate bugs that these tests catch: stamps that are not checked; load that goes on after the end; a share that reaches into
-//! another's.
+//! another's; hosts of which nobody is told that they were lost.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Output, Stdio};
 
 const BINARY: &str = env!("CARGO_BIN_EXE_trestle");
@@ -161,4 +161,75 @@ fn the_floor_moves_bytes() {
         .output()
         .expect("it runs");
     assert!(row(&output)[0]["ios"].as_u64() > Some(0));
+}
+
+#[test]
+fn disks_of_one_target_are_subsystems_of_their_own() {
+    let mut child = Command::new(BINARY)
+        .args(["bench", "serve", "--listen", "127.0.0.1:0"])
+        .args(["--disk", "memory:64MiB", "--disk", "memory:32MiB"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let out = BufReader::new(child.stdout.take().expect("piped"));
+    let lines: Vec<String> = out.lines().take(2).map(|line| line.expect("text")).collect();
+    let nqns: Vec<&str> = lines.iter().filter_map(|line| line.split(' ').nth(4)).collect();
+    let _ = child.kill();
+    let _ = child.wait();
+    assert_eq!(nqns.len(), 2, "{lines:?}");
+    assert_ne!(nqns[0], nqns[1]);
+}
+
+#[test]
+fn hosts_with_nothing_to_do_stay_connected() {
+    let target = Target::start("memory:64MiB");
+    let output = Command::new(BINARY)
+        .args([
+            "bench",
+            "hosts",
+            "--address",
+            &target.address,
+            "--nqn",
+            &target.nqn,
+        ])
+        .args(["--count", "7", "--connections", "2", "--keep-alive-ms", "200"])
+        .args(["--seconds", "0.5", "--json"])
+        .output()
+        .expect("it runs");
+    let row = row(&output);
+    assert!(output.status.success(), "{row}");
+    for (field, expected) in [("associations", 7), ("namespaces", 7), ("lost", 0)] {
+        assert_eq!(row[field], expected, "{field}: {row}");
+    }
+}
+
+#[test]
+fn hosts_that_are_lost_are_told() {
+    let mut target = Target::start("memory:64MiB");
+    let mut hosts = Command::new(BINARY)
+        .args([
+            "bench",
+            "hosts",
+            "--address",
+            &target.address,
+            "--nqn",
+            &target.nqn,
+        ])
+        .args(["--count", "3", "--seconds", "2", "--json"])
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut said = BufReader::new(hosts.stderr.take().expect("piped"));
+    let connected = said
+        .by_ref()
+        .lines()
+        .map_while(Result::ok)
+        .find(|line| line.contains("3 associations"));
+    assert!(connected.is_some(), "it says when all are connected");
+    target.child.kill().expect("it runs");
+    let output = hosts.wait_with_output().expect("it ends");
+    assert!(!output.status.success());
+    let row = row(&output);
+    assert!(row["lost"].as_u64() >= Some(3), "{row}");
 }
