@@ -1,6 +1,7 @@
 """A whole fabric on this machine, as people would start it, and its REST API."""
 import json
 import subprocess
+import time
 import urllib.error
 import urllib.request
 
@@ -16,6 +17,7 @@ class Fabric:
 
     def __init__(self, bench, stage, disks, controller_nodes=1, cores=None, memory="64MiB"):
         """`disks`: of each disk node, the disks."""
+        self.asked_again = 0
         self.bench, self.stage, self.cores = bench, stage, cores or {bench.target_core}
         ports = Ports()
         self.api = f"127.0.0.1:{ports.take()}"
@@ -42,15 +44,25 @@ class Fabric:
         return [*self.controller_nodes, *self.disk_nodes]
 
     def rest(self, method, path, body=None):
+        """An answer; none if there is no api-server yet. "Ask again in a moment" is done so."""
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                return self.asked(method, path, body)
+            except urllib.error.HTTPError as error:
+                if error.code == 503 and time.monotonic() < deadline:
+                    self.asked_again += 1
+                    time.sleep(0.02)
+                    continue
+                raise Failure(f"{method} {path}: {error.read().decode(errors='replace')[:600]}") from error
+            except OSError:
+                return None
+
+    def asked(self, method, path, body):
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"http://{self.api}/v1/{path}", data, {"Content-Type": "application/json"}, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            raise Failure(f"{method} {path}: {error.read().decode(errors='replace')[:600]}") from error
-        except (urllib.error.URLError, OSError):
-            return None
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
 
     def joined(self):
         for process in self.stage.processes:

@@ -41,7 +41,7 @@ def settle(processes, seconds):
 def idle(bench):
     """Many volumes, many connected hosts, keep-alives, no I/O."""
     volumes, hosts = (20, 4) if bench.smoke else (1000, 200)
-    table = Table("idle", f"{thousands(volumes)} volumes, {hosts} connected hosts, nothing to do", [
+    table = Table("idle", f"{volumes:,} volumes, {hosts} connected hosts, nothing to do", [
         "daemon", "CPU % of a core", "resident MiB", "bar MiB", "resident MiB before"])
     with bench.stage() as stage:
         disks = [[formatted(bench, stage.folder / f"disk-{number}", 4 * GIB)] for number in (1, 2)]
@@ -73,9 +73,9 @@ def idle(bench):
 
 def overload(bench):
     """A hundred times as much in flight as there are buffers."""
-    table = Table("overload", "64 connections with 100 times as much in flight as the target has buffers", [
-        "load", "IOPS", "MiB/s", "p99.9 ms", "max ms", "least : most of a connection", "RSS MiB, first third", "last third", "lost", "errors"])
     count, depth, length = (8, 32, 64 * KIB) if bench.smoke else (64, 128, 64 * KIB)
+    table = Table("overload", f"{count} connections with 100 times as much in flight as the target has buffers", [
+        "load", "IOPS", "MiB/s", "p99.9 ms", "max ms", "least : most of a connection", "RSS MiB, first third", "last third", "lost", "errors"])
     memory = max(count * depth * length // 100, 1 * MIB)
     for mix in ("read", "write", "50%"):
         with bench.stage() as stage:
