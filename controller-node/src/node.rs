@@ -507,6 +507,15 @@ impl Machine for ControllerNode {
             _ => self.target.landing(connection),
         }
     }
+
+    fn wants_bytes(&self, connection: ConnectionId) -> bool {
+        // The target knows its own connections only, and has nothing against the others'.
+        self.target.wants_bytes(connection)
+    }
+
+    fn waits_for_memory(&self) -> bool {
+        self.target.waits_for_memory()
+    }
 }
 
 /// A change as the store's messages say it.

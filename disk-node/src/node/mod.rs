@@ -421,6 +421,14 @@ impl Machine for Node {
     fn landing(&self, connection: ConnectionId) -> Option<BufferSlice> {
         self.target.landing(connection)
     }
+
+    fn wants_bytes(&self, connection: ConnectionId) -> bool {
+        self.target.wants_bytes(connection)
+    }
+
+    fn waits_for_memory(&self) -> bool {
+        self.target.waits_for_memory()
+    }
 }
 
 #[cfg(test)]

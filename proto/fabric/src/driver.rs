@@ -331,4 +331,15 @@ pub trait Machine {
         let _ = connection;
         None
     }
+    /// Whether what comes on a connection is to be received now. While it is not, the driver leaves it where it is (so that
+    /// the peer's sending stops in the end), and asks again after the next event, whatever it was.
+    fn wants_bytes(&self, connection: ConnectionId) -> bool {
+        let _ = connection;
+        true
+    }
+    /// Whether something waits for a buffer. While it does, a driver that has given buffers back to the pool since the last
+    /// event says [`Event::Timeout`], due or not.
+    fn waits_for_memory(&self) -> bool {
+        false
+    }
 }

@@ -1,20 +1,16 @@
 //! From a command to the backend: what is checked at the moment a command is handed out, what it waits for, and what
 //! becomes of it when its connection ends first.
 //!
-//! Invariants: a command is handed out only while its host may do that; never while an orphan overlaps it (R8); those
-//! who wait for memory get it in order.
+//! Invariants: a command is handed out only while its host may do that; never while an orphan overlaps it (R8).
 
-use super::command::{CommandRef, Payload, Stage};
+use super::command::{CommandRef, LaneAt, Payload, Stage};
 use super::config::SubsystemKey;
 use super::table::{RowIndex, Table};
 use super::{IoId, Target, TargetOutput};
 use crate::driver::ConnectionId;
-use block::{BlockRange, Duration, Memory, Request, Time};
+use block::{BlockRange, Memory, Request, Time};
 use nvme::HostId;
 use std::collections::VecDeque;
-
-/// How long to wait before asking again for memory that somebody else holds.
-pub(crate) const MEMORY_RETRY: Duration = Duration::from_millis(1);
 
 /// So many hosts of a namespace are remembered though they have nothing in flight.
 const HOSTS_KEPT: usize = 16;
@@ -32,6 +28,8 @@ pub(crate) struct Lane {
     pub(crate) waiting: VecDeque<CommandRef>,
     /// A reservation command waits or is being carried out.
     pub(crate) reserving: bool,
+    /// How much memory its commands hold.
+    pub(crate) lent_bytes: u64,
     /// The namespace is gone: the lane goes when nothing is under way any more.
     gone: bool,
 }
@@ -59,9 +57,14 @@ impl Lanes {
     pub(crate) fn retire(&mut self, key: (SubsystemKey, u32)) {
         if let Some(lane) = self.get_mut(&key) {
             lane.gone = true;
-            if lane.is_idle() {
-                self.remove(&key);
-            }
+        }
+        self.sweep(key);
+    }
+
+    /// Forgets a lane that nobody needs.
+    pub(crate) fn sweep(&mut self, key: (SubsystemKey, u32)) {
+        if self.get(&key).is_some_and(Lane::is_done) {
+            self.remove(&key);
         }
     }
 }
@@ -96,7 +99,12 @@ impl Lane {
     }
 
     fn is_idle(&self) -> bool {
-        self.in_flight == 0 && self.waiting.is_empty()
+        self.in_flight == 0 && self.waiting.is_empty() && self.lent_bytes == 0
+    }
+
+    /// Whether nobody needs it any more.
+    pub(crate) fn is_done(&self) -> bool {
+        self.gone && self.is_idle()
     }
 
     /// One more is handed out on behalf of a host: where it is counted. `hint` is where the host's last one was.
@@ -241,17 +249,15 @@ impl Target {
             Owner::Command(name) => self.executed(now, name, status, memory),
             Owner::Orphan(payload) => {
                 lane.orphans.retain(|(orphan, _)| *orphan != io);
-                payload.release(memory);
+                let lane = LaneAt { row, key };
+                self.give_back(Some(lane), payload, memory);
                 self.wake_lane(now, key, memory);
             }
         }
         if self.lanes.at(row, key).is_some_and(|lane| lane.reserving) {
             self.advance_reservations(now, key, memory);
         }
-        if let Some(lane) = self.lanes.at(row, key)
-            && lane.gone
-            && lane.is_idle()
-        {
+        if self.lanes.at(row, key).is_some_and(Lane::is_done) {
             self.lanes.remove(&key);
         }
         self.settle(now, memory);
@@ -274,45 +280,6 @@ impl Target {
                 .is_some_and(|command| command.stage == Stage::WaitingForOrphans)
             {
                 self.execute(now, name.connection, name.slot, memory);
-            }
-        }
-    }
-
-    /// Whether a command may ask for memory now: those who wait go first.
-    pub(crate) fn may_allocate(&self) -> bool {
-        self.serving_waiter || self.memory_waiters.is_empty()
-    }
-
-    /// There is no buffer: the command waits its turn.
-    pub(crate) fn wait_for_memory(&mut self, now: Time, id: ConnectionId, slot: u16, to_receive: bool) {
-        let name = self.name(id, slot);
-        self.command_mut(name).expect("just named").stage = Stage::WaitingForMemory { to_receive };
-        match self.serving_waiter {
-            true => self.memory_waiters.push_front(name),
-            false => self.memory_waiters.push_back(name),
-        }
-        self.wake_at(now + MEMORY_RETRY);
-    }
-
-    /// Serves those who wait for memory, in order, as far as it goes.
-    pub(crate) fn serve_memory_waiters(&mut self, now: Time, memory: &mut dyn Memory) {
-        while let Some(name) = self.memory_waiters.pop_front() {
-            let Some(command) = self.command(name) else {
-                continue;
-            };
-            let Stage::WaitingForMemory { to_receive } = command.stage else {
-                continue;
-            };
-            self.serving_waiter = true;
-            match to_receive {
-                true => self.solicit(now, name.connection, name.slot, memory),
-                false => self.execute(now, name.connection, name.slot, memory),
-            }
-            self.serving_waiter = false;
-            let still_waits =
-                |command: &super::command::Command| matches!(command.stage, Stage::WaitingForMemory { .. });
-            if self.command(name).is_some_and(still_waits) {
-                return;
             }
         }
     }

@@ -1,6 +1,8 @@
 //! A command that was taken from a submission queue: what it asks for, how far it is, where its data is.
 
 use super::IoId;
+use super::config::SubsystemKey;
+use super::table::RowIndex;
 use block::{BufferSlice, Memory};
 use nvme::{AdminCommand, Cid, FabricsCommand, InvalidField, IoCommand, Nsid, Status, SubmissionQueueEntry};
 
@@ -98,15 +100,22 @@ impl Payload {
         }
     }
 
-    /// Gives buffers back.
-    pub(crate) fn release(self, memory: &mut dyn Memory) {
-        if let Payload::Lent { data, scratch } = self {
-            memory.release(data.buffer);
-            if let Some(scratch) = scratch {
-                memory.release(scratch.buffer);
+    /// How much memory it holds.
+    pub(crate) fn lent_bytes(&self) -> u64 {
+        match self {
+            Payload::Lent { data, scratch } => {
+                u64::from(data.length) + scratch.map_or(0, |scratch| u64::from(scratch.length))
             }
+            Payload::None | Payload::Bytes(_) => 0,
         }
     }
+}
+
+/// Where what is under way to a command's namespace is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LaneAt {
+    pub(crate) row: RowIndex,
+    pub(crate) key: (SubsystemKey, u32),
 }
 
 /// What is kept of a command's entry beside what it asks for.
@@ -140,6 +149,8 @@ pub(crate) struct Command {
     /// A data digest was wrong.
     pub(crate) damaged: bool,
     pub(crate) payload: Payload,
+    /// Whose share of the memory the payload is of.
+    pub(crate) lane: Option<LaneAt>,
     /// Dataset Management: the next range.
     pub(crate) next_range: u16,
 }
@@ -156,6 +167,7 @@ impl Command {
             received: 0,
             damaged: false,
             payload: Payload::None,
+            lane: None,
             next_range: 0,
         }
     }

@@ -12,6 +12,23 @@ use std::net::SocketAddr;
 pub struct SubsystemKey(pub u32);
 
 /// Limits of a target: everything a peer can make it hold is bounded by these.
+///
+/// | what | holds at most |
+/// |---|---|
+/// | the target | `connections_max` connections; payload buffers of `payload_bytes_max` in all |
+/// | a namespace | four times as much of `payload_bytes_max` as is left: one alone four fifths, each of two that compete four ninths |
+/// | a connection without a queue | 2 KiB, and two capsules of `in_capsule_bytes` |
+/// | a connection with a queue | its session (less than 1 KiB), `queue_entries_max` commands, and the data held for commands that have no buffer |
+/// | a command | less than 256 bytes; its payload buffer (twice that for Compare); 4 KiB of small data |
+/// | data held for want of a buffer, a connection | 8 capsules of `in_capsule_bytes` and what the driver brings at a time; while it has been asked for data as well, one capsule for each entry of its queue |
+///
+/// Data by R2T is not asked for before there is a buffer for it. Buffers of reads that were answered are the driver's, which
+/// bounds what it has unsent. So, without what the driver holds, this is never exceeded:
+///
+/// `payload_bytes_max + connections_max × (4 KiB + queue_entries_max × (256 + in_capsule_bytes))`
+///
+/// Nearly all of its second part is what peers could make a target hold that find no buffer ever; in steady state nothing is
+/// allocated beside payload buffers, and the commands' 256 bytes are kept for the next ones.
 #[derive(Clone, Debug)]
 pub struct TargetConfig {
     /// Connections in all; a further one is closed at once.
@@ -26,6 +43,8 @@ pub struct TargetConfig {
     pub h2c_data_bytes_max: u32,
     /// MDTS as a power of two of 4096 bytes: 8 is 1 MiB.
     pub mdts: u8,
+    /// The most that payload buffers of commands take; less than the pool has, so that who shares it is not starved.
+    pub payload_bytes_max: u64,
     /// Header digests, where the host wants them.
     pub header_digest: bool,
     /// Data digests, where the host wants them.
@@ -39,7 +58,8 @@ pub struct TargetConfig {
 }
 
 impl Default for TargetConfig {
-    /// 1024 connections, 64 I/O queues of 128 entries, 8 KiB in a capsule, 1 MiB in a command, digests where wanted.
+    /// 1024 connections, 64 I/O queues of 128 entries, 8 KiB in a capsule, 1 MiB in a command, 48 MiB of payloads, digests
+    /// where wanted.
     fn default() -> TargetConfig {
         TargetConfig {
             connections_max: 1024,
@@ -48,6 +68,7 @@ impl Default for TargetConfig {
             in_capsule_bytes: 8192,
             h2c_data_bytes_max: 128 * 1024,
             mdts: 8,
+            payload_bytes_max: 48 << 20,
             header_digest: true,
             data_digest: true,
             initialization_timeout: Duration::from_secs(10),

@@ -1,13 +1,15 @@
 //! I/O commands: what each asks of the backend, who may ask it, and what its end means.
 
 use super::admission::Place;
-use super::command::{CommandRef, Payload, Response, Work};
+use super::command::{CommandRef, LaneAt, Payload, Response, Work};
+use super::config::SubsystemKey;
 use super::namespace::Namespace;
 use super::queue::Queue;
 use super::reservation::Access;
 use super::routes::Route;
 use super::subsystem::{Subsystem, SubsystemRef};
-use super::transfer::{self, Buffers};
+use super::table::RowIndex;
+use super::transfer::Buffers;
 use super::{Target, status_map};
 use crate::driver::ConnectionId;
 use block::{BlockRange, BufferSlice, Memory, Operation, Request, Time};
@@ -83,39 +85,15 @@ impl Target {
     /// The namespace a command is for, if its host sees it and this path serves it.
     fn admit(&mut self, queue: &Queue, nsid: Nsid) -> Result<(Place, &Namespace), Status> {
         let invalid = Status::INVALID_NAMESPACE_OR_FORMAT.do_not_retry();
-        let (SubsystemRef::Key(key), Some(row)) = (queue.subsystem, queue.rows.subsystem) else {
-            return Err(invalid);
-        };
-        let subsystem = self.subsystems.at_mut(row, key).ok_or(invalid)?;
-        let Subsystem {
-            namespaces,
-            controllers,
-            generation,
-            ana,
-            ..
-        } = subsystem;
-        let controller = controllers
-            .at_mut(queue.rows.controller, queue.cntlid)
-            .ok_or(invalid)?;
-        let route = match controller.routes.find(nsid.0, *generation) {
-            Some(route) => route,
-            None => {
-                let seen = namespaces.get(&nsid.0);
-                seen.filter(|namespace| namespace.visible_to(&controller.host))
-                    .ok_or(invalid)?;
-                let route = Route {
-                    namespace: namespaces.row(&nsid.0).expect("just seen"),
-                    lane: self.lanes.row_of((key, nsid.0)),
-                    counted_at: 0,
-                };
-                controller.routes.keep(nsid.0, route, *generation);
-                route
-            }
-        };
-        let namespace = namespaces.at(route.namespace, nsid.0).ok_or(invalid)?;
-        if let Some(refusal) = ana.group(namespace.config.ana_group).state.refusal() {
+        let (key, subsystem, controller, route) = self.route(queue, nsid).ok_or(invalid)?;
+        let namespace = subsystem.namespaces.at(route.namespace, nsid.0).ok_or(invalid)?;
+        if let Some(refusal) = subsystem.ana.group(namespace.config.ana_group).state.refusal() {
             return Err(refusal);
         }
+        let controller = subsystem
+            .controllers
+            .at(controller, queue.cntlid)
+            .ok_or(invalid)?;
         let place = Place {
             subsystem: key,
             nsid: nsid.0,
@@ -125,6 +103,43 @@ impl Target {
             counted_at: route.counted_at,
         };
         Ok((place, namespace))
+    }
+
+    /// The way to a namespace, if the host sees it.
+    fn route(&mut self, queue: &Queue, nsid: Nsid) -> Option<(SubsystemKey, &Subsystem, RowIndex, Route)> {
+        let (SubsystemRef::Key(key), Some(row)) = (queue.subsystem, queue.rows.subsystem) else {
+            return None;
+        };
+        let subsystem = self.subsystems.at_mut(row, key)?;
+        let generation = subsystem.generation;
+        let controller = subsystem
+            .controllers
+            .at_mut(queue.rows.controller, queue.cntlid)?;
+        let route = match controller.routes.find(nsid.0, generation) {
+            Some(route) => route,
+            None => {
+                let namespaces = &subsystem.namespaces;
+                let seen = namespaces.get(&nsid.0);
+                seen.filter(|namespace| namespace.visible_to(&controller.host))?;
+                let route = Route {
+                    namespace: namespaces.row(&nsid.0)?,
+                    lane: self.lanes.row_of((key, nsid.0)),
+                    counted_at: 0,
+                };
+                controller.routes.keep(nsid.0, route, generation);
+                route
+            }
+        };
+        Some((key, subsystem, queue.rows.controller, route))
+    }
+
+    /// Where what is under way to a namespace is, if the host sees it.
+    pub(crate) fn lane_at(&mut self, queue: &Queue, nsid: Nsid) -> Option<LaneAt> {
+        let (key, _, _, route) = self.route(queue, nsid)?;
+        Some(LaneAt {
+            row: route.lane,
+            key: (key, nsid.0),
+        })
     }
 
     /// A command that is one request to the backend.
@@ -145,7 +160,12 @@ impl Target {
         };
         let mut buffers = None;
         if let Some((wanted, blocks)) = needed {
-            buffers = self.obtain_buffers(id, slot, wanted, range(&blocks).length.bytes(), memory);
+            let length = u32::try_from(range(&blocks).length.bytes()).expect("at most MDTS");
+            let lane = LaneAt {
+                row: place.lane,
+                key: (place.subsystem, place.nsid),
+            };
+            buffers = self.obtain_buffers(id, slot, (wanted, length), lane, memory);
             if buffers.is_none() {
                 return self.wait_for_memory(now, id, slot, false);
             }
@@ -159,30 +179,26 @@ impl Target {
         &mut self,
         id: ConnectionId,
         slot: u16,
-        wanted: Buffers,
-        length: u64,
+        (wanted, length): (Buffers, u32),
+        lane: LaneAt,
         memory: &mut dyn Memory,
     ) -> Option<BufferSlice> {
-        let may_allocate = self.may_allocate();
         let live = self.connections.get_mut(id).expect("the command is alive");
         let command = live.commands.get_mut(slot).expect("the command is alive");
-        if !matches!(command.payload, Payload::Lent { .. }) {
-            if !may_allocate {
-                return None;
-            }
-            let length = u32::try_from(length).expect("at most MDTS");
-            let mut lent = transfer::lend(wanted, length, memory)?;
-            if let Payload::Bytes(held) = &command.payload {
-                lent.place(0, held, memory);
-            }
-            command.payload = lent;
+        if let Payload::Lent { data, scratch } = &command.payload {
+            return Some(scratch.unwrap_or(*data));
         }
-        match command.payload {
-            Payload::Lent {
-                scratch: Some(scratch),
-                ..
-            } => Some(scratch),
-            Payload::Lent { data, scratch: None } => Some(data),
+        command.lane = Some(lane);
+        let mut lent = self.lend(id, Some(lane), wanted, length, memory)?;
+        let live = self.connections.get_mut(id).expect("the command is alive");
+        let command = live.commands.get_mut(slot).expect("the command is alive");
+        if let Payload::Bytes(held) = &command.payload {
+            lent.place(0, held, memory);
+            live.held_bytes -= held.len() as u32;
+        }
+        command.payload = lent;
+        match &command.payload {
+            Payload::Lent { data, scratch } => Some(scratch.unwrap_or(*data)),
             Payload::None | Payload::Bytes(_) => unreachable!("just lent"),
         }
     }
@@ -279,7 +295,9 @@ impl Target {
         let data = match (&work, &mut command.payload) {
             (IoCommand::Read(_), Payload::Lent { data, .. }) if status == block::Status::Success => {
                 let data = *data;
-                command.payload = Payload::None;
+                let payload = std::mem::take(&mut command.payload);
+                let lane = command.lane;
+                self.discount(lane, &payload);
                 Some(data)
             }
             _ => None,

@@ -29,6 +29,7 @@ mod hand_over;
 mod identify;
 mod io;
 mod landing;
+mod lending;
 mod log_page;
 mod namespace;
 mod queue;
@@ -41,6 +42,7 @@ mod status_map;
 mod subsystem;
 mod table;
 mod transfer;
+mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -59,7 +61,6 @@ use crate::tcp::framing::Digests;
 use crate::tcp::target::{Session, SessionConfig};
 use admission::Lanes;
 use block::{Memory, Time};
-use command::CommandRef;
 use connections::Connections;
 use controller::Controller;
 use executions::Executions;
@@ -68,6 +69,7 @@ use queue::{Commands, Connection, Phase, Queue, Transit};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use subsystem::{Subsystem, SubsystemRef};
 use table::Table;
+use waiting::{Line, Waiting};
 
 /// Names a request handed out by [`TargetOutput::Execute`]; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -147,9 +149,9 @@ pub struct Target {
     lanes: Lanes,
     executions: Executions,
     next_serial: u64,
-    memory_waiters: VecDeque<CommandRef>,
-    /// The command at the head of `memory_waiters` is being tried.
-    serving_waiter: bool,
+    /// How much memory commands hold.
+    lent_bytes: u64,
+    waiting: Waiting,
     /// Some controller is evicted and not closed yet.
     evicting: bool,
     /// Nothing is due before.
@@ -175,6 +177,10 @@ impl Target {
             "MAXH2CDATA"
         );
         assert!((1..=12).contains(&config.mdts), "MDTS");
+        assert!(
+            config.payload_bytes_max >= 2 * u64::from(config.transfer_bytes_max()),
+            "payloads: less than one Compare"
+        );
         let discovery = SubsystemConfig {
             nqn: nvme::nqn::DISCOVERY.to_owned(),
             serial: "discovery".to_owned(),
@@ -194,8 +200,8 @@ impl Target {
             lanes: Lanes::default(),
             executions: Executions::default(),
             next_serial: 0,
-            memory_waiters: VecDeque::new(),
-            serving_waiter: false,
+            lent_bytes: 0,
+            waiting: Waiting::default(),
             evicting: false,
             timer: None,
             outputs: VecDeque::new(),
@@ -235,6 +241,9 @@ impl Target {
             kept: Vec::new(),
             commands: Commands::new(1),
             executing: 0,
+            solicited: 0,
+            held_bytes: 0,
+            line: Line::default(),
         };
         self.connections.insert(fresh);
         self.wake_at(deadline);
@@ -260,6 +269,8 @@ impl Target {
     /// The time of [`Target::next_timeout`] has come (calling earlier does no harm): cuts off who said nothing for too long.
     pub fn handle_timeout(&mut self, now: Time, memory: &mut dyn Memory) {
         self.timer = None;
+        self.excuse_unread(now);
+        self.look_whose_turn();
         for connection in self.overdue_connections(now) {
             self.cut_off(now, connection, memory);
         }
@@ -274,9 +285,6 @@ impl Target {
             self.wake_at(next);
         }
         self.settle(now, memory);
-        if !self.memory_waiters.is_empty() {
-            self.wake_at(now + admission::MEMORY_RETRY);
-        }
     }
 
     fn overdue_connections(&self, now: Time) -> Vec<ConnectionId> {
@@ -312,8 +320,8 @@ impl Target {
 
     /// The end of every event: what it made possible elsewhere.
     fn settle(&mut self, now: Time, memory: &mut dyn Memory) {
-        if !self.memory_waiters.is_empty() {
-            self.serve_memory_waiters(now, memory);
+        if !self.waiting.is_empty() {
+            self.serve_waiting(now, memory);
         }
         if self.evicting {
             self.sweep_evicted(now, memory);

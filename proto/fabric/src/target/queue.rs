@@ -7,6 +7,7 @@
 use super::command::Command;
 use super::subsystem::SubsystemRef;
 use super::table::RowIndex;
+use super::waiting::Line;
 use crate::driver::{ConnectionId, ReactorIndex};
 use crate::tcp::target::Session;
 use block::Time;
@@ -25,6 +26,12 @@ pub(crate) struct Connection {
     pub(crate) commands: Commands,
     /// How many of them are handed out.
     pub(crate) executing: u32,
+    /// How many of them were asked for data that has not all come.
+    pub(crate) solicited: u32,
+    /// How much data is held for commands that have no buffer.
+    pub(crate) held_bytes: u32,
+    /// Those that wait for memory.
+    pub(crate) line: Line,
 }
 
 impl Connection {

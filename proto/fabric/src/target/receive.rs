@@ -160,35 +160,48 @@ impl Target {
 
     /// The capsule carries data: makes room for it.
     fn expect_capsule_data(&mut self, id: ConnectionId, slot: u16, memory: &mut dyn Memory) {
-        let fair = self.memory_waiters.is_empty();
         let live = self.connections.get_mut(id).expect("its bytes are being read");
-        let incoming = live.incoming.as_mut().expect("data was announced");
-        incoming.slot = Some(slot);
+        live.incoming.as_mut().expect("data was announced").slot = Some(slot);
+        let command = live.commands.get(slot).expect("just taken in");
+        let (length, wanted) = (command.length, transfer::wants_buffers(&command.work));
+        let nsid = command.origin.nsid;
+        let (mut lane, mut payload) = (None, None);
+        if let (Some(buffers), Some(queue)) = (wanted, live.queue()) {
+            lane = self.lane_at(&queue, nsid);
+            payload = self.lend(id, lane, buffers, length, memory);
+        }
+        let live = self.connections.get_mut(id).expect("its bytes are being read");
+        if payload.is_none() && wanted.is_some() {
+            live.held_bytes += length;
+        }
         let command = live.commands.get_mut(slot).expect("just taken in");
-        let length = command.length;
-        command.payload = match transfer::wants_buffers(&command.work) {
-            Some(buffers) if fair => transfer::lend(buffers, length, memory)
-                .unwrap_or_else(|| Payload::Bytes(vec![0; length as usize])),
-            _ => Payload::Bytes(vec![0; length as usize]),
-        };
+        command.payload = payload.unwrap_or_else(|| Payload::Bytes(vec![0; length as usize]));
+        command.lane = lane;
     }
 
     /// Asks the host for a command's data, once there is somewhere to put it.
     pub(crate) fn solicit(&mut self, now: Time, id: ConnectionId, slot: u16, memory: &mut dyn Memory) {
-        let may_allocate = self.may_allocate();
+        let live = self.connections.get(id).expect("the command is alive");
+        let command = live.commands.get(slot).expect("the command is alive");
+        let (length, wanted) = (command.length, transfer::wants_buffers(&command.work));
+        let nsid = command.origin.nsid;
+        let (mut lane, mut payload) = (None, Some(Payload::None));
+        if let (Some(buffers), Some(queue)) = (wanted, live.queue()) {
+            lane = self.lane_at(&queue, nsid);
+            payload = self.lend(id, lane, buffers, length, memory);
+        }
         let live = self.connections.get_mut(id).expect("the command is alive");
         let command = live.commands.get_mut(slot).expect("the command is alive");
-        let length = command.length;
-        let payload = match transfer::wants_buffers(&command.work) {
-            Some(buffers) if may_allocate => transfer::lend(buffers, length, memory),
-            Some(_) => None,
-            None => Some(Payload::Bytes(vec![0; length as usize])),
-        };
+        command.lane = lane;
         let Some(payload) = payload else {
             return self.wait_for_memory(now, id, slot, true);
         };
-        command.payload = payload;
+        command.payload = match wanted {
+            Some(_) => payload,
+            None => Payload::Bytes(vec![0; length as usize]),
+        };
         command.stage = Stage::Receiving { solicited: true };
+        live.solicited += 1;
         let ready = live.session.ready_to_transfer(command.cid().0, slot, 0, length);
         if !self.is_replayed(id) {
             self.send(id, ready);
@@ -227,6 +240,9 @@ impl Target {
         if !incoming.last {
             return;
         }
+        if command.stage == (Stage::Receiving { solicited: true }) {
+            live.solicited -= 1;
+        }
         if command.damaged && !matches!(command.work, Work::Refused(_)) {
             return self.respond(id, slot, Status::TRANSIENT_TRANSPORT_ERROR.into(), memory);
         }
@@ -254,7 +270,7 @@ impl Target {
     }
 
     /// The host of a connection's controller is alive; whether the connection has one.
-    fn hear(&mut self, now: Time, id: ConnectionId) -> bool {
+    pub(crate) fn hear(&mut self, now: Time, id: ConnectionId) -> bool {
         let Some(queue) = self.connections[id].queue() else {
             return false;
         };

@@ -4,6 +4,8 @@ use super::command::{Command, CommandRef, Origin, Payload, Response, ResponseDat
 use super::controller::CommandError;
 use super::queue::{Connection, Phase, Queue};
 use super::subsystem::SubsystemRef;
+use super::transfer;
+use super::waiting::Line;
 use super::{Target, TargetOutput};
 use crate::driver::{ConnectionId, Segment, SessionBytes};
 use crate::tcp::framing::{Fatal, PduType};
@@ -32,13 +34,19 @@ impl Target {
         let live = self.connections.get_mut(id).expect("the command is alive");
         let command = live.commands.get_mut(slot).expect("the command is alive");
         let (origin, cid) = (command.origin, command.cid());
-        std::mem::take(&mut command.payload).release(memory);
+        let (lane, payload) = (command.lane, std::mem::take(&mut command.payload));
+        if let Payload::Bytes(held) = &payload
+            && transfer::wants_buffers(&command.work).is_some()
+        {
+            live.held_bytes -= held.len() as u32;
+        }
         live.commands.remove(slot);
         // What was refused is nothing to whom the connection may be handed over.
         live.kept.truncate(INITIALIZATION_BYTES);
         if !response.status.is_success() {
             self.log_error(id, origin, &response);
         }
+        self.give_back(lane, payload, memory);
         let omitted = match response.data {
             ResponseData::None => false,
             data => {
@@ -126,6 +134,9 @@ impl Target {
         let mut replaced = std::mem::replace(&mut live.phase, Phase::Terminating { deadline });
         live.incoming = None;
         live.executing = 0;
+        live.solicited = 0;
+        live.held_bytes = 0;
+        live.line = Line::default();
         let commands = live.commands.drain();
         self.send(id, request);
         self.wake_at(deadline);
@@ -168,14 +179,13 @@ impl Target {
 
     /// The commands of a connection that ends (R8).
     fn abandon(&mut self, id: ConnectionId, commands: Vec<Command>, memory: &mut dyn Memory) {
-        self.memory_waiters.retain(|waiter| waiter.connection != id);
         for lane in self.lanes.values_mut() {
             lane.waiting.retain(|waiter| waiter.connection != id);
         }
         for command in commands {
             match command.stage {
                 Stage::Executing(io) => self.orphan(io, command.payload),
-                _ => command.payload.release(memory),
+                _ => self.give_back(command.lane, command.payload, memory),
             }
         }
     }

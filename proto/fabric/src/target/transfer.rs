@@ -1,8 +1,8 @@
 //! How much data a command moves and which way, and whether its data pointer says the same.
 
-use super::command::{Payload, Refused, Work};
+use super::command::{Refused, Work};
 use super::config::TargetConfig;
-use block::{BLOCK_SIZE, Memory};
+use block::BLOCK_SIZE;
 use nvme::command::DatasetManagementRange;
 use nvme::connect::ConnectData;
 use nvme::feature::{FeatureIdentifier, HostBehaviorSupportData, TimestampData};
@@ -147,21 +147,11 @@ pub(crate) fn wants_buffers(work: &Work) -> Option<Buffers> {
     }
 }
 
-/// Borrows the buffers of a command, all or none: two commands that each hold one of two would wait for ever.
-pub(crate) fn lend(buffers: Buffers, length: u32, memory: &mut dyn Memory) -> Option<Payload> {
-    let data = memory.allocate(length)?;
-    if buffers == Buffers::One {
-        return Some(Payload::Lent { data, scratch: None });
-    }
-    match memory.allocate(length) {
-        Some(scratch) => Some(Payload::Lent {
-            data,
-            scratch: Some(scratch),
-        }),
-        None => {
-            memory.release(data.buffer);
-            None
-        }
+/// How much a command reads for the host from a namespace.
+pub(crate) fn read_bytes(work: &Work) -> u32 {
+    match work {
+        Work::Io(IoCommand::Read(read)) => read.blocks.count() * BLOCK_SIZE,
+        _ => 0,
     }
 }
 

@@ -37,6 +37,8 @@ pub(crate) struct Setting {
     pub(crate) io_queues: u16,
     pub(crate) queue_depth: u16,
     pub(crate) targets: usize,
+    /// How many buffers each of them has.
+    pub(crate) target_buffers: Option<usize>,
     /// The longest a piece of a stream is under way.
     pub(crate) delay_us: u64,
     /// The longest piece that a stream is chopped into.
@@ -54,6 +56,7 @@ impl Setting {
             io_queues: 1,
             queue_depth: 32,
             targets: 1,
+            target_buffers: None,
             delay_us: 200,
             chunk_bytes: 16 << 10,
         }
@@ -69,6 +72,7 @@ impl Setting {
             io_queues: random.pick(&[1, 2, 3]),
             queue_depth: random.pick(&[1, 2, 8, 32]),
             targets: 2,
+            target_buffers: random.pick(&[None, Some(40), Some(3)]),
             delay_us: random.pick(&[10, 200, 2_000]),
             chunk_bytes: random.pick(&[7, 1_500, 64 << 10]),
         }

@@ -97,6 +97,10 @@ pub(crate) struct World {
     pub(crate) swallow_ana_events: bool,
     /// Blocks that were looked at.
     pub(crate) checks: u64,
+    /// What has come for targets that do not want it now.
+    backlogs: BTreeMap<(usize, ConnectionId), Vec<u8>>,
+    /// How often a target did not want to read.
+    pub(crate) unread: u64,
     /// Bytes that the targets' side received where they belong.
     pub(crate) landed_bytes: u64,
     next_tag: u64,
@@ -144,6 +148,8 @@ impl World {
             slow_one_in: 8,
             swallow_ana_events: false,
             checks: 0,
+            backlogs: BTreeMap::new(),
+            unread: 0,
             landed_bytes: 0,
             next_tag: 0,
             connections: BTreeMap::new(),
@@ -182,6 +188,7 @@ impl World {
             hosts: BTreeSet::from([HOST_NQN.to_owned()]),
             reservations: false,
         };
+        node.memory.limit = self.setting.target_buffers;
         let Node { target, memory, .. } = &mut node;
         target.upsert_subsystem(self.now, SUBSYSTEM, subsystem, memory);
         target.upsert_namespace(self.now, SUBSYSTEM, NSID, namespace(BLOCKS, VOLUME), None, memory);
@@ -302,6 +309,7 @@ impl World {
             .filter(|(_, live)| live.target == index)
             .map(|(connection, _)| *connection)
             .collect();
+        self.backlogs.retain(|(target, _), _| *target != index);
         for connection in connections {
             let live = self.connections.get_mut(&connection).expect("listed above");
             live.to_host.stalled = true;
@@ -383,6 +391,10 @@ impl World {
         self.now = self.now.max(key.0);
         self.happen(happening);
         self.drain();
+        for (index, accepted) in self.backlogs.keys().copied().collect::<Vec<_>>() {
+            self.deliver(index, accepted);
+            self.drain();
+        }
         true
     }
 
@@ -412,7 +424,10 @@ impl World {
                     return;
                 };
                 let Some(accepted) = live.accepted else { return };
-                self.deliver(live.target, accepted, &bytes);
+                let index = live.target;
+                let backlog = self.backlogs.entry((index, accepted)).or_default();
+                backlog.extend(bytes);
+                self.deliver(index, accepted);
             }
             Happening::ToHost(connection, bytes) => {
                 let live = self.connections.get(&connection);
@@ -443,11 +458,18 @@ impl World {
         }
     }
 
-    /// Bytes reach a target: by chance received where they belong, as far as the target says where that is.
-    fn deliver(&mut self, index: usize, accepted: ConnectionId, bytes: &[u8]) {
-        let mut rest = bytes;
+    /// What has come reaches a target, while it wants it: by chance received where it belongs, as far as the target says where
+    /// that is.
+    fn deliver(&mut self, index: usize, accepted: ConnectionId) {
+        let bytes = self.backlogs.remove(&(index, accepted)).unwrap_or_default();
+        let mut rest = &bytes[..];
         while !rest.is_empty() {
             let node = &mut self.nodes[index];
+            if !node.target.wants_bytes(accepted) {
+                self.backlogs.insert((index, accepted), rest.to_vec());
+                self.unread += 1;
+                return;
+            }
             let landing = node.target.landing(accepted).filter(|_| self.random.one_in(2));
             let most = landing.map_or(rest.len(), |place| rest.len().min(place.length as usize));
             let length = match self.random.one_in(2) {
@@ -490,6 +512,7 @@ impl World {
             return;
         };
         if let Some(accepted) = live.accepted.take() {
+            self.backlogs.remove(&(live.target, accepted));
             let node = &mut self.nodes[live.target];
             node.target.closed(self.now, accepted, &mut node.memory);
         }

@@ -8,6 +8,9 @@ pub(crate) struct TestMemory {
     buffers: Vec<(u32, Vec<u8>)>,
     /// Whether [`Memory::allocate`] finds nothing.
     pub(crate) exhausted: bool,
+    /// How many buffers there are, if that is limited.
+    pub(crate) limit: Option<usize>,
+    lent: usize,
 }
 
 impl TestMemory {
@@ -38,9 +41,10 @@ impl TestMemory {
 
 impl Memory for TestMemory {
     fn allocate(&mut self, length: u32) -> Option<BufferSlice> {
-        if self.exhausted {
+        if self.exhausted || self.limit.is_some_and(|limit| self.lent >= limit) {
             return None;
         }
+        self.lent += 1;
         let buffer = BufferId(u32::try_from(self.buffers.len()).unwrap());
         // Not zeroes: what is not filled must show.
         self.buffers.push((1, vec![0xEE; length as usize]));
@@ -63,6 +67,7 @@ impl Memory for TestMemory {
         *count -= 1;
         if *count == 0 {
             *bytes = Vec::new();
+            self.lent -= 1;
         }
     }
 

@@ -153,6 +153,14 @@ impl World {
     }
 
     pub(super) fn with(config: TargetConfig, reservations: Option<ReservationConfig>) -> World {
+        World::of(config, subsystem(), reservations)
+    }
+
+    pub(super) fn of(
+        config: TargetConfig,
+        subsystem: SubsystemConfig,
+        reservations: Option<ReservationConfig>,
+    ) -> World {
         let mut world = World {
             target: Target::new(config),
             memory: TestMemory::default(),
@@ -169,7 +177,7 @@ impl World {
         };
         world
             .target
-            .upsert_subsystem(world.now, SUBSYSTEM, subsystem(), &mut world.memory);
+            .upsert_subsystem(world.now, SUBSYSTEM, subsystem, &mut world.memory);
         world.put_namespace(1, namespace(1, &[HOST_A, HOST_B, HOST_C]), reservations);
         world.set_ana(AnaState::Optimized);
         world.target.open();

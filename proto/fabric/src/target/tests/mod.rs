@@ -12,6 +12,8 @@
 //! - a command that gets memory out of turn;
 //! - a buffer not given back;
 //! - an initialisation answered twice, a byte behind the Connect lost, a refused Connect carried over;
+//! - one line for all who wait for memory, instead of a turn for each; a waiter forgotten; reading that is not resumed, or not
+//!   stopped; a namespace that may hold everything; a peer cut off as silent that nobody listened to;
 //! - data that landed counted twice, at another offset, or not in the digest.
 
 mod admin;
@@ -25,5 +27,6 @@ mod landing;
 mod masking;
 mod memory;
 mod orphans;
+mod overload;
 mod read_write;
 mod stream;
