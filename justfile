@@ -15,6 +15,7 @@ test:
 linux-host:
     cargo build --release --locked --bin trestle
     tests/linux-host/run target/release/trestle
+    tests/linux-host/disks target/release/trestle
 
 # every table of docs/performance.md, such as: just bench --quick --only ram
 bench *arguments:

@@ -251,7 +251,7 @@ pub(crate) enum OperationVerb {
 pub(crate) enum DiskVerb {
     /// Format a disk for a disk node: refuses one that holds anything
     Format {
-        /// A block device or a file
+        /// A file, a block device, or an NVMe namespace's character device
         path: PathBuf,
         /// Unit in which legs get space
         #[arg(long, value_parser = size::parse, default_value = "1GiB")]
@@ -260,6 +260,75 @@ pub(crate) enum DiskVerb {
         #[arg(long)]
         force: bool,
     },
+    /// See how fast a disk is, through the engine, as a disk node would use it
+    Measure(MeasureOptions),
+    /// See whether a disk keeps what it is given: patterns, durable writes, flushes, zeroes, discards
+    Check(CheckOptions),
+}
+
+/// One kind of request, so many at a time.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct MeasureOptions {
+    /// A file, a block device, or an NVMe namespace's character device
+    pub(crate) path: PathBuf,
+    /// What to ask for
+    #[arg(long, value_enum, default_value = "read")]
+    pub(crate) kind: crate::disk::Kind,
+    /// Requests under way at a time
+    #[arg(long, default_value_t = 32)]
+    pub(crate) depth: u32,
+    /// Bytes of each
+    #[arg(long, value_parser = size::parse, default_value = "4KiB")]
+    pub(crate) block_size: u64,
+    /// For how long
+    #[arg(long, default_value_t = 5.0)]
+    pub(crate) seconds: f64,
+    /// Only the first so many bytes
+    #[arg(long, value_parser = size::parse)]
+    pub(crate) range: Option<u64>,
+    /// One block behind the other, not any
+    #[arg(long)]
+    pub(crate) sequential: bool,
+    /// Through the page cache
+    #[arg(long)]
+    pub(crate) buffered: bool,
+    /// By threads, not by io_uring
+    #[arg(long)]
+    pub(crate) threads: bool,
+    /// What the disk holds may go
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
+/// Rounds of requests, each followed by a look at what they should have done.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct CheckOptions {
+    /// A file, a block device, or an NVMe namespace's character device
+    pub(crate) path: PathBuf,
+    /// Requests of a round, all under way at a time
+    #[arg(long, default_value_t = 16)]
+    pub(crate) depth: u32,
+    /// Rounds
+    #[arg(long, default_value_t = 100)]
+    pub(crate) rounds: u32,
+    /// Only the first so many bytes
+    #[arg(long, value_parser = size::parse, default_value = "64MiB")]
+    pub(crate) range: u64,
+    /// The same seed does the same
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Read everything once more by this path, without the engine
+    #[arg(long)]
+    pub(crate) read_back: Option<PathBuf>,
+    /// Through the page cache
+    #[arg(long)]
+    pub(crate) buffered: bool,
+    /// By threads, not by io_uring
+    #[arg(long)]
+    pub(crate) threads: bool,
+    /// What the disk holds may go
+    #[arg(long)]
+    pub(crate) overwrite: bool,
 }
 
 #[derive(Args, Clone, Debug)]

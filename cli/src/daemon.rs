@@ -1,8 +1,8 @@
 //! Every daemon: its options, its library, and the signals that end it.
 
 use crate::arguments::{
-    ApiOptions, ApiServerOptions, ControlPlaneOptions, ControllerNodeOptions, DiskNodeOptions, DiskVerb,
-    EtcdOptions, NodeOptions, WorkerOptions,
+    ApiOptions, ApiServerOptions, ControlPlaneOptions, ControllerNodeOptions, DiskNodeOptions, EtcdOptions,
+    NodeOptions, WorkerOptions,
 };
 use agent::ledger::Ledger;
 use anyhow::{Context, bail};
@@ -106,23 +106,6 @@ pub(crate) fn controller_node(options: ControllerNodeOptions) -> anyhow::Result<
         ledger,
         Arc::new(node),
     )
-}
-
-/// What is done to disks before a disk node uses them.
-pub(crate) fn disk(verb: DiskVerb) -> anyhow::Result<ExitCode> {
-    let DiskVerb::Format {
-        path,
-        extent_size,
-        force,
-    } = verb;
-    let options = disk_node::FormatOptions {
-        extent_bytes: extent_size,
-        node: None,
-        force,
-    };
-    let disk = disk_node::format_disk(&path, options)?;
-    println!("{} is disk {} now", path.display(), disk.0);
-    Ok(ExitCode::SUCCESS)
 }
 
 fn ledger(options: &NodeOptions, kind: NodeKind) -> anyhow::Result<Ledger> {

@@ -5,6 +5,7 @@ mod bench;
 mod client;
 mod daemon;
 mod demo;
+mod disk;
 mod size;
 
 use arguments::{Arguments, Command};
@@ -37,7 +38,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Worker(options) => daemon::worker(options),
         Command::DiskNode(options) => daemon::disk_node(options),
         Command::ControllerNode(options) => daemon::controller_node(options),
-        Command::Disk(verb) => daemon::disk(verb),
+        Command::Disk(verb) => disk::run(&arguments.client, verb),
         Command::Demo(options) => demo::run(options),
         Command::Bench(verb) => bench::run(verb, arguments.client.output),
         Command::Completions { shell } => {

@@ -44,6 +44,8 @@ struct Disk {
     size_bytes: u64,
     queue: Queue,
     syncs: u64,
+    /// What was last said of its pace.
+    said: DiskPace,
     /// Its status has changed since it was last published.
     changed: bool,
 }
@@ -119,6 +121,16 @@ impl Disk {
         matches!(&self.place, Place::Device(device) if matches!(device.abilities.medium, Medium::Namespace(_)))
     }
 
+    /// Says once that it has become slow, or well again.
+    fn say_pace(&mut self) {
+        let pace = &self.queue.pace;
+        let from = std::mem::replace(&mut self.said, pace.pace());
+        if from != self.said {
+            let longest_ms = pace.longest_nanos() / 1_000_000;
+            tracing::warn!(disk = self.name, ?from, to = ?self.said, longest_ms, "a disk's pace has changed");
+        }
+    }
+
     fn status(&self) -> DiskStatus {
         let pace = &self.queue.pace;
         DiskStatus {
@@ -158,6 +170,7 @@ impl Disks {
                 size_bytes: said.as_ref().map_or(0, |said| said.size_bytes),
                 queue: Queue::new(config.queue_depth.clamp(1, depth_max.max(1))),
                 syncs: 0,
+                said: DiskPace::Well,
                 changed: false,
             });
             opened.push(said);
@@ -507,14 +520,9 @@ impl Disks {
             }
         }
         for disk in &mut self.disks {
-            let before = disk.queue.pace.pace();
             disk.queue.look(now);
-            let pace = disk.queue.pace.pace();
             disk.changed = true;
-            if pace != before {
-                let longest_ms = disk.queue.pace.longest_nanos() / 1_000_000;
-                tracing::warn!(disk = disk.name, from = ?before, to = ?pace, longest_ms, "a disk's pace has changed");
-            }
+            disk.say_pace();
         }
     }
 
