@@ -116,6 +116,7 @@ pub struct Pool {
     idle_count: usize,
     in_use_bytes: u64,
     buffers: u64,
+    given_back: u64,
     stand_ins: StandIns,
 }
 
@@ -136,6 +137,7 @@ impl Pool {
             idle_count: 0,
             in_use_bytes: 0,
             buffers: 0,
+            given_back: 0,
             stand_ins: StandIns::default(),
         })
     }
@@ -148,6 +150,11 @@ impl Pool {
     /// How many buffers somebody holds.
     pub fn buffers(&self) -> u64 {
         self.buffers
+    }
+
+    /// How many buffers have come back so far.
+    pub(crate) fn given_back(&self) -> u64 {
+        self.given_back
     }
 
     /// How many buffers hold at most.
@@ -360,6 +367,7 @@ impl Memory for Pool {
         self.stand_ins.take(buffer);
         self.in_use_bytes -= length as u64;
         self.buffers -= 1;
+        self.given_back += 1;
         match (entry.role, entry.lent_count) {
             (Role::Head(slabs), _) => (slab..slab + slabs).for_each(|slab| self.give_back_slab(slab)),
             (Role::Class(class), 0) => self.rest_slab(slab, class),

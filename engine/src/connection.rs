@@ -38,6 +38,8 @@ pub(crate) struct Connection {
     /// In the list of those to be sent from.
     pub(crate) dirty: bool,
     pub(crate) interest: Interest,
+    /// The machine wants nothing of it just now.
+    pub(crate) held: bool,
     /// Payloads were received where they belong lately: little is received elsewhere at a time, so that the next may be too.
     pub(crate) landing: bool,
 }
@@ -58,6 +60,7 @@ impl Connection {
             blocked: phase == Phase::Connecting,
             dirty: false,
             interest: Interest::READ,
+            held: false,
             landing: false,
         }
     }
@@ -79,7 +82,7 @@ impl Connection {
         let held_back =
             self.interest.read && unsent > unsent_limit || !self.interest.read && unsent > unsent_limit / 2;
         Interest {
-            read: self.phase != Phase::Connecting && !(held_back && self.phase == Phase::Open),
+            read: self.phase != Phase::Connecting && !((held_back || self.held) && self.phase == Phase::Open),
             write: self.blocked,
         }
     }

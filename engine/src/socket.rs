@@ -385,6 +385,14 @@ impl Sockets {
         }
     }
 
+    /// Stops or goes on watching what comes on a connection.
+    pub(crate) fn hold(&mut self, key: Key, held: bool, epoll: &Epoll) {
+        if let Some(connection) = self.live_mut(key) {
+            connection.held = held;
+            self.watch(key, epoll);
+        }
+    }
+
     /// Reads once: first into `landing`, if there is one, and what comes behind it into `buffer`. A connection being
     /// closed in order is read too, and what it says is dropped.
     pub(crate) fn read(

@@ -67,6 +67,8 @@ pub(crate) fn run<M: Machine>(
         close: Vec::new(),
         turns_without_epoll: 0,
         dry_looks: 0,
+        held: Vec::new(),
+        given_back: 0,
         accepted: Vec::new(),
         messages: VecDeque::new(),
         handed_over: VecDeque::new(),
@@ -153,6 +155,10 @@ struct Reactor<M: Machine> {
     turns_without_epoll: u32,
     /// In a row, without finding anything.
     dry_looks: u32,
+    /// Connections whose bytes the machine does not want just now.
+    held: Vec<Key>,
+    /// How many buffers had come back when the machine was told something last.
+    given_back: u64,
     accepted: Vec<ConnectionId>,
     messages: VecDeque<M::Control>,
     handed_over: VecDeque<HandedOver>,
@@ -176,6 +182,7 @@ impl<M: Machine> Reactor<M> {
         self.tell_completions();
         self.tell_closings();
         self.tell_timeout();
+        self.release_held();
         self.leave();
         self.wait_next()
     }
@@ -239,7 +246,35 @@ impl<M: Machine> Reactor<M> {
     }
 
     fn has_to_tell(&self) -> bool {
-        !self.world.closings.is_empty() || !self.world.completions.is_empty() || !self.messages.is_empty()
+        self.memory_came_back()
+            || !self.world.closings.is_empty()
+            || !self.world.completions.is_empty()
+            || !self.messages.is_empty()
+    }
+
+    /// Something waits for a buffer, and one has come back that the machine does not know of.
+    fn memory_came_back(&self) -> bool {
+        self.world.pool.given_back() != self.given_back && self.machine.waits_for_memory()
+    }
+
+    /// Bytes that were not wanted may be now.
+    fn release_held(&mut self) {
+        if self.held.is_empty() || !self.worked {
+            return;
+        }
+        let mut held = std::mem::take(&mut self.held);
+        let world = &mut self.world;
+        held.retain(|key| {
+            let Some(connection) = world.sockets.name(*key) else {
+                return false;
+            };
+            let wanted = self.machine.wants_bytes(connection);
+            if wanted {
+                world.sockets.hold(*key, false, &world.epoll);
+            }
+            !wanted
+        });
+        self.held = held;
     }
 
     fn sleep_until(&self) -> Option<Time> {
@@ -324,6 +359,12 @@ impl<M: Machine> Reactor<M> {
             self.receive = receive;
             return false;
         };
+        if !broken && !self.machine.wants_bytes(connection) {
+            let world = &mut self.world;
+            world.sockets.hold(key, true, &world.epoll);
+            self.held.push(key);
+            return false;
+        }
         let pool = &mut self.world.pool;
         let landing = self.machine.landing(connection).map(|slice| libc::iovec {
             iov_base: pool.address(slice).cast(),
@@ -397,11 +438,12 @@ impl<M: Machine> Reactor<M> {
 
     fn tell_timeout(&mut self) {
         let (machine, sockets) = (self.machine.next_timeout(), self.world.sockets.next_deadline());
-        if machine.is_none() && sockets.is_none() {
+        let memory = self.memory_came_back();
+        if machine.is_none() && sockets.is_none() && !memory {
             return;
         }
         let now = clock::now();
-        if machine.is_some_and(|timeout| timeout <= now) {
+        if memory || machine.is_some_and(|timeout| timeout <= now) {
             self.tell(now, Event::Timeout);
         }
         let world = &mut self.world;
@@ -413,6 +455,7 @@ impl<M: Machine> Reactor<M> {
         self.worked = true;
         self.machine.handle(now, event, &mut self.world.pool);
         self.drain();
+        self.given_back = self.world.pool.given_back();
     }
 
     fn drain(&mut self) {

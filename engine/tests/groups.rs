@@ -3,7 +3,8 @@
 //!
 //! Mutants these tests catch: bytes behind a landing dropped or told first; a landing longer than the buffer; a landing's
 //! length told wrong; a handed-over connection that loses what was asked to be sent, or stays in the first reactor's
-//! epoll set, or keeps its old name; a failed group that leaves reactors behind.
+//! epoll set, or keeps its old name; a failed group that leaves reactors behind; bytes received though they are not wanted, or never
+//! when they are again; memory that comes back unsaid.
 
 mod puppet;
 
@@ -39,6 +40,49 @@ fn payloads_are_received_where_they_belong() {
     drop(stream);
     assert_eq!(stage.next(), Told::Closed(connection, CloseReason::Peer));
     stage.nothing_is_held();
+}
+
+#[test]
+fn what_is_not_wanted_stays_in_the_socket_until_it_is() {
+    let (stage, address) = Stage::listening(ReactorConfig::default());
+    let mut stream = connect(address);
+    let connection = stage.accepted();
+    stage.command(Command::Listen(false));
+    stage.nothing_told();
+    stream.write_all(b"later").unwrap();
+    let settled = || {
+        let before = stage.handle.status().turns;
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        stage.handle.status().turns == before
+    };
+    assert!((0..500).any(|_| settled()), "it is not looked at again and again");
+    stage.nothing_told();
+    stage.command(Command::Listen(true));
+    assert_eq!(stage.receive(connection, 5), b"later");
+    stream.write_all(b"and now").unwrap();
+    assert_eq!(stage.receive(connection, 7), b"and now");
+    stage.command(Command::Listen(false));
+    stage.nothing_told();
+    stream.write_all(b"never").unwrap();
+    assert!((0..500).any(|_| settled()), "it rests");
+    drop(stream);
+    stage.command(Command::Listen(true));
+    assert_eq!(stage.receive(connection, 5), b"never");
+    assert_eq!(stage.next(), Told::Closed(connection, CloseReason::Peer));
+}
+
+#[test]
+fn who_waits_for_memory_is_told_when_the_socket_gives_it_back() {
+    let (stage, address) = Stage::listening(ReactorConfig::default());
+    let stream = connect(address);
+    let connection = stage.accepted();
+    stage.command(Command::Many(vec![
+        Command::SendPayload(connection, pattern(1, 4096)),
+        Command::WaitForMemory,
+    ]));
+    assert!(matches!(stage.next(), Told::Timeout(_)));
+    stage.nothing_told();
+    drop(stream);
 }
 
 fn listening() -> ReactorConfig {

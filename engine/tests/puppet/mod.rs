@@ -54,6 +54,10 @@ pub(crate) enum Command {
     Echo,
     /// From now on bytes are wanted in buffers of so many, and told when one is full.
     Land(u32),
+    /// Whether bytes are wanted from now on.
+    Listen(bool),
+    /// From now on it is told when buffers come back.
+    WaitForMemory,
     /// With these bytes as all that was received.
     HandOver(ConnectionId, u32, Vec<u8>),
     TimeoutAt(Time),
@@ -80,6 +84,8 @@ pub(crate) enum Told {
 pub(crate) struct Puppet {
     outputs: VecDeque<Output<Told>>,
     echo: bool,
+    deaf: bool,
+    waits_for_memory: bool,
     land: Option<u32>,
     landing: BTreeMap<ConnectionId, (BufferSlice, u32)>,
     timeout: Option<Time>,
@@ -233,6 +239,8 @@ impl Puppet {
             Command::Close(connection, abort) => self.outputs.push_back(Output::Close { connection, abort }),
             Command::Disk(disk, request, ask) => self.ask(disk, request, ask, memory),
             Command::Echo => self.echo = true,
+            Command::Listen(listens) => self.deaf = !listens,
+            Command::WaitForMemory => self.waits_for_memory = true,
             Command::Land(length) => self.land = Some(length),
             Command::HandOver(connection, reactor, received) => {
                 self.outputs.push_back(Output::HandOver {
@@ -280,9 +288,10 @@ impl Machine for Puppet {
             Event::Control(command) => self.command(command, memory),
             Event::Timeout => {
                 assert!(
-                    self.timeout.take().is_some_and(|at| at <= now),
+                    self.waits_for_memory || self.timeout.take().is_some_and(|at| at <= now),
                     "not early, and only if asked for"
                 );
+                self.waits_for_memory = false;
                 self.tell(Told::Timeout(now));
             }
         }
@@ -294,6 +303,14 @@ impl Machine for Puppet {
 
     fn next_timeout(&self) -> Option<Time> {
         self.timeout
+    }
+
+    fn wants_bytes(&self, _: ConnectionId) -> bool {
+        !self.deaf
+    }
+
+    fn waits_for_memory(&self) -> bool {
+        self.waits_for_memory
     }
 
     fn landing(&self, connection: ConnectionId) -> Option<BufferSlice> {
