@@ -288,8 +288,12 @@ impl Paths {
 
     /// Where the next bytes of a connection belong, if they are data on its way into a buffer.
     pub(crate) fn landing(&self, connection: ConnectionId) -> Option<BufferSlice> {
-        let _ = connection;
-        None
+        let range = ConnectionIds::range_of(connection)?;
+        let key = *self.by_range.get(range as usize)?;
+        match self.path(key) {
+            Some(path) => path.association.landing(connection),
+            None => self.leaving.get(&range)?.landing(connection),
+        }
     }
 
     /// So many bytes are where [`Paths::landing`] said last for this connection.
@@ -300,8 +304,9 @@ impl Paths {
         length: u32,
         memory: &mut dyn Memory,
     ) {
-        let _ = (now, length, memory);
-        unreachable!("no landing was offered on {connection:?}");
+        self.with(connection, memory, |association, memory| {
+            association.handle_landed(now, connection, length, memory);
+        });
     }
 
     /// Bytes came in.

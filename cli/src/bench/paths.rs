@@ -206,7 +206,10 @@ impl Paths {
 
     pub(super) fn landing(&self, connection: ConnectionId) -> Option<BufferSlice> {
         match self {
-            Paths::Own { .. } => None,
+            Paths::Own { associations, .. } => {
+                let way = ConnectionIds::range_of(connection)? as usize;
+                associations[way].landing(connection)
+            }
             Paths::Many { multipath, .. } => multipath.landing(connection),
         }
     }
@@ -234,6 +237,9 @@ pub(super) fn tell<C>(
         Event::Connected { connection } => association.handle_connected(now, connection, memory),
         Event::Received { connection, bytes } => {
             association.handle_received(now, connection, bytes, memory);
+        }
+        Event::Landed { connection, length } => {
+            association.handle_landed(now, connection, length, memory);
         }
         Event::Closed { connection, reason } => {
             association.handle_closed(now, connection, reason, memory);

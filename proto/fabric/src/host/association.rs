@@ -14,8 +14,9 @@
 //! request has ended, and a buffer that is being read into is complete when it has.
 
 mod observe;
+mod sending;
 
-use super::command::{Command, Refused, Reservation, Tag};
+use super::command::{Command, Refused, Tag};
 use super::config::AssociationConfig;
 use super::connection_ids::ConnectionIds;
 use super::discovery::Discovery;
@@ -24,12 +25,13 @@ use super::event::{AssociationEvent, AssociationOutput};
 use super::lost::Lost;
 use super::namespaces::NamespaceTable;
 use super::queue::{Answer, Owner, Queue, QueueEvent};
-use super::requests::{Ended, Limits, Requests};
+use super::requests::{Ended, Requests};
 use super::scan::Scan;
 use super::setup::{ADMIN_CAPSULE_BYTES, ADMIN_COMMANDS, ControllerFacts, Next, Setup};
 use crate::driver::{CloseReason, ConnectionId};
 use crate::tcp::framing::Digests;
-use block::{Duration, Memory, Time};
+use crate::tcp::host::Fault;
+use block::{BufferSlice, Duration, Memory, Time};
 use nvme::Status;
 use nvme::property::{Configuration, ShutdownNotification};
 use nvme::reservation::Report;
@@ -37,6 +39,9 @@ use std::collections::VecDeque;
 
 /// How long an orderly shutdown may take before the connection is cut.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The index of the admin queue.
+const ADMIN: usize = 0;
 
 #[derive(Debug)]
 enum Phase {
@@ -77,6 +82,10 @@ pub struct Association {
     /// A keep-alive is unanswered; there is never a second.
     keep_alive_out: bool,
     alive_at: Option<Time>,
+    /// Queues whose sessions have something to send, by their index ([`Association::queue_at`]); the last is taken from.
+    unsent: Vec<usize>,
+    /// Requests that have ended, to be told before anything else.
+    ended: VecDeque<(Tag, Result<u64, Status>)>,
     outputs: VecDeque<AssociationOutput>,
 }
 
@@ -99,6 +108,8 @@ impl Association {
             keep_alive_at: None,
             keep_alive_out: false,
             alive_at: None,
+            unsent: Vec::new(),
+            ended: VecDeque::new(),
             outputs: VecDeque::new(),
         }
     }
@@ -133,16 +144,19 @@ impl Association {
             queue.release(memory);
             self.close(queue.connection, true);
         }
+        self.unsent.retain(|index| *index == ADMIN);
         self.fail_requests(memory);
         let command = entries::configure(Configuration {
             shutdown_notification: ShutdownNotification::Normal,
             ..Configuration::ENABLE
         });
         match self.admin.as_mut() {
-            Some(queue) if queue.has_room() => queue.send(now, Owner::Shutdown, command, memory),
+            Some(queue) if queue.has_room() => {
+                queue.send(now, Owner::Shutdown, command, memory);
+                self.list(ADMIN);
+            }
             _ => self.finish_shutdown(memory),
         }
-        self.flush();
     }
 
     /// Takes a request. Its end is told by [`AssociationEvent::Completed`] (a report's by
@@ -165,9 +179,19 @@ impl Association {
         if !self.is_ready() {
             return Err(Refused::Unavailable);
         }
-        self.requests.take(tag, nsid, command, memory);
-        self.send_waiting(now, memory);
-        self.flush();
+        let room = self.io_queue_with_room();
+        let limits = self.limits();
+        let taken = room.and_then(|index| {
+            let key = self.requests.take_whole(tag, nsid, &command, limits, memory)?;
+            Some((index, key))
+        });
+        match taken {
+            Some((index, key)) => self.send_part(now, index, key, nsid, &command, memory),
+            None => {
+                self.requests.take(tag, nsid, &command, memory);
+                self.send_waiting(now, memory);
+            }
+        }
         Ok(())
     }
 
@@ -203,8 +227,9 @@ impl Association {
 
     /// A connection is open.
     pub fn handle_connected(&mut self, now: Time, connection: ConnectionId, memory: &mut dyn Memory) {
-        if let Some(queue) = self.queue(connection) {
-            queue.open();
+        if let Some(index) = self.index_of(connection) {
+            self.queue_at(index).expect("found above").open();
+            self.list(index);
         }
         self.advance(now, memory);
     }
@@ -217,11 +242,54 @@ impl Association {
         bytes: &[u8],
         memory: &mut dyn Memory,
     ) {
-        let Some(queue) = self.queue(connection) else {
+        let Some(index) = self.index_of(connection) else {
             return;
         };
+        let queue = self.queue_at(index).expect("found above");
         let received = queue.received(bytes, memory);
-        while let Some(event) = self.queue(connection).and_then(Queue::poll_event) {
+        self.take_arrived(now, index, connection, received, memory);
+    }
+
+    /// Where the next bytes of a connection belong, if they are data on its way into a buffer, and if there are enough of them
+    /// still to come. Who puts them there does it at once, before anything else is asked for or told here.
+    pub fn landing(&self, connection: ConnectionId) -> Option<BufferSlice> {
+        match self.index_of(connection)? {
+            ADMIN => None,
+            index => self.io[index - 1].landing(),
+        }
+    }
+
+    /// So many bytes are where [`Association::landing`] said last for this connection. Ignored if the connection has ended.
+    ///
+    /// # Panics
+    /// If no landing was offered, or fewer bytes.
+    pub fn handle_landed(
+        &mut self,
+        now: Time,
+        connection: ConnectionId,
+        length: u32,
+        memory: &mut dyn Memory,
+    ) {
+        let Some(index) = self.index_of(connection) else {
+            return;
+        };
+        let queue = self.queue_at(index).expect("found above");
+        let received = queue.landed(length, memory);
+        self.take_arrived(now, index, connection, received, memory);
+    }
+
+    /// A queue has something: it is handled, and then the fault that came behind it.
+    fn take_arrived(
+        &mut self,
+        now: Time,
+        index: usize,
+        connection: ConnectionId,
+        received: Result<(), Fault>,
+        memory: &mut dyn Memory,
+    ) {
+        // An R2T is answered by the session itself.
+        self.list(index);
+        while let Some(event) = self.queue_at(index).and_then(Queue::poll_event) {
             if let Err(reason) = self.handle_queue_event(now, connection, event, memory) {
                 self.lose(now, reason, None, memory);
             }
@@ -240,7 +308,7 @@ impl Association {
         reason: CloseReason,
         memory: &mut dyn Memory,
     ) {
-        if self.queue(connection).is_none() {
+        if self.index_of(connection).is_none() {
             return;
         }
         self.lose(now, Lost::Closed(reason), Some(connection), memory);
@@ -271,11 +339,6 @@ impl Association {
             }
         }
         self.advance(now, memory);
-    }
-
-    /// What is to be done next, until nothing is.
-    pub fn poll_output(&mut self) -> Option<AssociationOutput> {
-        self.outputs.pop_front()
     }
 
     /// When [`Association::handle_timeout`] should be called, if nothing else happens before.
@@ -350,6 +413,7 @@ impl Association {
                 let entries = u32::from(queue.commands()) + 1;
                 let command = entries::connect(&self.config, qid, self.facts.cntlid, entries);
                 queue.send(now, Owner::Connect, command, memory);
+                self.list(index + 1);
             }
             None => {
                 let entries = u32::from(ADMIN_COMMANDS) + 1;
@@ -357,6 +421,7 @@ impl Association {
                 let queue = self.admin.as_mut().expect("the caller found the queue");
                 queue.send(now, Owner::Setup, command, memory);
                 queue.live = true;
+                self.list(ADMIN);
             }
         }
     }
@@ -392,7 +457,7 @@ impl Association {
                     false => Err(status),
                 };
                 if let Some(ended) = self.requests.part_ended(key, outcome, memory) {
-                    self.tell_end(ended, answer.bytes);
+                    self.tell_end(ended, &answer.bytes);
                 }
                 Ok(())
             }
@@ -418,6 +483,11 @@ impl Association {
         self.scan.want_all();
         for _ in 0..self.facts.io_queues {
             let connection = self.ids.allocate();
+            debug_assert_eq!(
+                self.index_of(connection),
+                None,
+                "names count up, and are not of former queues"
+            );
             let commands = self.facts.queue_commands;
             let queue = Queue::new(connection, self.digests(), commands, self.facts.io_capsule_bytes);
             self.io.push(queue);
@@ -429,8 +499,8 @@ impl Association {
 
     fn handle_io_connected(&mut self, connection: ConnectionId, answer: &Answer) -> Result<(), Lost> {
         refused("Connect of an I/O queue", answer.entry.status())?;
-        let queue = self.queue(connection).expect("the answer came on it");
-        queue.live = true;
+        let index = self.index_of(connection).expect("the answer came on it");
+        self.queue_at(index).expect("found above").live = true;
         Ok(())
     }
 
@@ -463,10 +533,12 @@ impl Association {
 
     /// Everything that can go on goes on: setting up ends, reading begins, requests are sent, bytes go out.
     fn advance(&mut self, now: Time, memory: &mut dyn Memory) {
-        self.advance_reading(now, memory);
-        self.become_ready(now, memory);
+        let settled = matches!(self.phase, Phase::Live) && self.scan.is_idle() && self.discovery.is_idle();
+        if !settled {
+            self.advance_reading(now, memory);
+            self.become_ready(now, memory);
+        }
         self.send_waiting(now, memory);
-        self.flush();
     }
 
     fn advance_reading(&mut self, now: Time, memory: &mut dyn Memory) {
@@ -507,64 +579,10 @@ impl Association {
         self.tell(AssociationEvent::Ready { cntlid });
     }
 
-    fn send_admin(&mut self, now: Time, owner: Owner, command: entries::Prepared, memory: &mut dyn Memory) {
-        let queue = self
-            .admin
-            .as_mut()
-            .expect("there is an admin queue in every phase that sends");
-        assert!(queue.has_room(), "the admin queue has room for one of each kind");
-        queue.send(now, owner, command, memory);
-    }
-
-    fn send_waiting(&mut self, now: Time, memory: &mut dyn Memory) {
-        let limits = self.limits();
-        while self.requests.is_waiting() {
-            let Some(index) = self.io_queue_with_room() else {
-                return;
-            };
-            let part = self.requests.next_part(limits).expect("one is waiting");
-            let command = entries::io(part.nsid, &part.command);
-            self.io[index].send(now, Owner::Part(part.key), command, memory);
-        }
-    }
-
-    /// The next queue with room, round robin.
-    fn io_queue_with_room(&mut self) -> Option<usize> {
-        let count = self.io.len();
-        let index = (0..count)
-            .map(|step| (self.next_io + step) % count)
-            .find(|index| self.io[*index].has_room())?;
-        self.next_io = index + 1;
-        Some(index)
-    }
-
-    fn limits(&self) -> Limits {
-        Limits {
-            transfer_blocks: u64::from(self.facts.max_transfer_blocks).max(1),
-            ..Limits::FIELDS
-        }
-    }
-
-    fn flush(&mut self) {
-        for queue in self.admin.iter_mut().chain(&mut self.io) {
-            let connection = queue.connection;
-            while let Some(segment) = queue.poll_segment() {
-                self.outputs
-                    .push_back(AssociationOutput::Send { connection, segment });
-            }
-        }
-    }
-
     // The way down.
 
-    fn lose_by_fault(
-        &mut self,
-        now: Time,
-        connection: ConnectionId,
-        fault: crate::tcp::host::Fault,
-        memory: &mut dyn Memory,
-    ) {
-        let Some(queue) = self.queue(connection) else {
+    fn lose_by_fault(&mut self, now: Time, connection: ConnectionId, fault: Fault, memory: &mut dyn Memory) {
+        let Some(queue) = self.index_of(connection).and_then(|index| self.queue_at(index)) else {
             return;
         };
         let terminate = queue.terminate(&fault);
@@ -603,6 +621,7 @@ impl Association {
     }
 
     fn close_all(&mut self, closed: Option<ConnectionId>) {
+        self.unsent.clear();
         for queue in self.admin.take().into_iter().chain(core::mem::take(&mut self.io)) {
             if Some(queue.connection) != closed {
                 self.close(queue.connection, true);
@@ -621,35 +640,30 @@ impl Association {
 
     fn fail_requests(&mut self, memory: &mut dyn Memory) {
         for ended in self.requests.fail_all(Status::COMMAND_ABORTED_BY_HOST, memory) {
-            self.tell_end(ended, Vec::new());
+            self.tell_end(ended, &[]);
         }
     }
 
     fn finish_shutdown(&mut self, memory: &mut dyn Memory) {
+        self.flush();
         if let Some(queue) = self.admin.take() {
             self.close(queue.connection, false);
         }
         self.end(Lost::Disconnected, None, memory);
     }
 
-    fn tell_end(&mut self, ended: Ended, bytes: Vec<u8>) {
+    fn tell_end(&mut self, ended: Ended, bytes: &[u8]) {
         if ended.abandoned {
             return;
         }
         let tag = ended.tag;
-        self.tell(match ended.command {
-            Command::Reservation(Reservation::Report) => AssociationEvent::ReservationStatus {
-                tag,
-                result: ended.outcome.and_then(|_| {
-                    // A report too short for its own header is no report.
-                    Report::parse(&bytes, true).map_err(|_| Status::DATA_TRANSFER_ERROR)
-                }),
-            },
-            _ => AssociationEvent::Completed {
-                tag,
-                result: ended.outcome,
-            },
-        });
+        if !ended.is_report {
+            return self.ended.push_back((tag, ended.outcome));
+        }
+        // A report too short for its own header is no report.
+        let report = |_| Report::parse(bytes, true).map_err(|_| Status::DATA_TRANSFER_ERROR);
+        let result = ended.outcome.and_then(report);
+        self.tell(AssociationEvent::ReservationStatus { tag, result });
     }
 
     fn tell(&mut self, event: AssociationEvent) {
@@ -672,11 +686,6 @@ impl Association {
         let doubled = 1u32.checked_shl(self.failures).unwrap_or(u32::MAX);
         let delay = self.config.reconnect_delay.saturating_mul(doubled);
         delay.min(self.config.reconnect_delay_max)
-    }
-
-    fn queue(&mut self, connection: ConnectionId) -> Option<&mut Queue> {
-        let mut queues = self.admin.iter_mut().chain(&mut self.io);
-        queues.find(|queue| queue.connection == connection)
     }
 }
 

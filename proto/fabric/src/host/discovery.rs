@@ -41,6 +41,11 @@ impl Discovery {
         self.wanted = true;
     }
 
+    /// Whether nothing is being read nor to be read.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.step == Step::Idle && !self.wanted
+    }
+
     /// The connection is gone.
     pub(crate) fn stop(&mut self) {
         *self = Discovery::default();

@@ -4,7 +4,7 @@
 use super::command::{Command, Reservation};
 use super::config::AssociationConfig;
 use crate::tcp::host::Data;
-use block::{BlockRange, Operation};
+use block::{BlockRange, Operation, Request};
 use nvme::command::{
     AdminCommand, Cns, Compare, Connect, ConnectAttributes, DatasetManagement, DatasetManagementRange,
     FabricsCommand, GetLogPage, Identify, IoCommand, LogicalBlocks, PropertyGet, PropertySet, Read,
@@ -28,17 +28,39 @@ pub(crate) struct Prepared {
     pub(crate) data: Data,
 }
 
+/// A command as it is sent: named, and its data with it or not.
+#[derive(Debug)]
+pub(crate) struct Addressed {
+    pub(crate) entry: SubmissionQueueEntry,
+    pub(crate) data: Data,
+    pub(crate) in_capsule: bool,
+}
+
 impl Prepared {
-    /// Says in the entry who it is and where its data is.
-    pub(crate) fn address(&mut self, cid: u16, in_capsule: bool) {
+    /// Says in the entry who it is and where its data is: in the capsule if it is at most so long.
+    pub(crate) fn address(mut self, cid: u16, capsule_bytes: u32) -> Addressed {
         let length = self.data.length();
-        let sgl = match (length, in_capsule) {
-            (0, _) => Sgl::NONE,
-            (_, true) => Sgl::InCapsule { offset: 0, length },
-            (_, false) => Sgl::Transport { length },
+        let in_capsule = self.data.is_outgoing() && length <= capsule_bytes;
+        let sgl = match length {
+            0 => Sgl::NONE,
+            _ => place(length, in_capsule),
         };
         self.entry.cid = U16::new(cid);
         self.entry.sgl = sgl.encode();
+        Addressed {
+            entry: self.entry,
+            data: self.data,
+            in_capsule,
+        }
+    }
+}
+
+/// Where data is.
+#[inline]
+fn place(length: u32, in_capsule: bool) -> Sgl {
+    match in_capsule {
+        true => Sgl::InCapsule { offset: 0, length },
+        false => Sgl::Transport { length },
     }
 }
 
@@ -137,15 +159,46 @@ pub(crate) fn keep_alive() -> Prepared {
     admin(AdminCommand::KeepAlive, Data::None)
 }
 
-/// A part of a request: its range fits one command.
-pub(crate) fn io(nsid: u32, command: &Command) -> Prepared {
-    let (command, data) = match *command {
+/// A part of a request: its range fits one command. Reads and writes are made in one go, others step by step.
+#[inline]
+pub(crate) fn io(cid: u16, nsid: u32, command: &Command, capsule_bytes: u32) -> Addressed {
+    let Command::Block(Request { operation, range }) = command else {
+        return other_io(nsid, command).address(cid, capsule_bytes);
+    };
+    let (entry, data, in_capsule) = match operation {
+        Operation::Read { buffer } => {
+            let read = Read {
+                blocks: logical_blocks(*range, false),
+                dataset_management: 0,
+            };
+            let sgl = place(buffer.length, false);
+            let entry = IoCommand::Read(read).encode(Cid(cid), Nsid(nsid), sgl);
+            (entry, Data::Receive(*buffer), false)
+        }
+        Operation::Write { buffer, durable } => {
+            let in_capsule = buffer.length <= capsule_bytes;
+            let write = Write::new(logical_blocks(*range, *durable));
+            let sgl = place(buffer.length, in_capsule);
+            let entry = IoCommand::Write(write).encode(Cid(cid), Nsid(nsid), sgl);
+            (entry, Data::Send(*buffer), in_capsule)
+        }
+        _ => return other_io(nsid, command).address(cid, capsule_bytes),
+    };
+    Addressed {
+        entry,
+        data,
+        in_capsule,
+    }
+}
+
+fn other_io(nsid: u32, command: &Command) -> Prepared {
+    let (command, data) = match command {
         Command::Block(request) => block_request(request.operation, request.range),
         Command::Compare { range, buffer } => {
-            let blocks = logical_blocks(range, false);
-            (IoCommand::Compare(Compare { blocks }), Data::Send(buffer))
+            let blocks = logical_blocks(*range, false);
+            (IoCommand::Compare(Compare { blocks }), Data::Send(*buffer))
         }
-        Command::Reservation(reservation) => reservation_command(reservation),
+        Command::Reservation(reservation) => reservation_command(*reservation),
     };
     let entry = command.encode(Cid(0), Nsid(nsid), Sgl::NONE);
     Prepared { entry, data }
@@ -153,18 +206,7 @@ pub(crate) fn io(nsid: u32, command: &Command) -> Prepared {
 
 fn block_request(operation: Operation, range: BlockRange) -> (IoCommand, Data) {
     match operation {
-        Operation::Read { buffer } => {
-            let blocks = logical_blocks(range, false);
-            let read = Read {
-                blocks,
-                dataset_management: 0,
-            };
-            (IoCommand::Read(read), Data::Receive(buffer))
-        }
-        Operation::Write { buffer, durable } => {
-            let write = Write::new(logical_blocks(range, durable));
-            (IoCommand::Write(write), Data::Send(buffer))
-        }
+        Operation::Read { .. } | Operation::Write { .. } => unreachable!("made in one go"),
         Operation::Flush => (IoCommand::Flush, Data::None),
         Operation::WriteZeroes { deallocate, durable } => {
             let zeroes = WriteZeroes {
@@ -189,6 +231,7 @@ fn block_request(operation: Operation, range: BlockRange) -> (IoCommand, Data) {
     }
 }
 
+#[inline]
 fn logical_blocks(range: BlockRange, durable: bool) -> LogicalBlocks {
     let length = u32::try_from(range.length.0)
         .ok()

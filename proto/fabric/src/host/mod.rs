@@ -25,11 +25,12 @@ pub mod namespaces;
 pub mod node;
 
 mod discovery;
-mod entries;
+pub(crate) mod entries;
 mod queue;
 mod requests;
 mod scan;
 mod setup;
+mod slab;
 #[cfg(test)]
 pub(crate) mod tests;
 

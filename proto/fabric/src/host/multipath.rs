@@ -15,10 +15,12 @@ use super::config::AssociationConfig;
 use super::connection_ids::{ConnectionIdRanges, ConnectionIds};
 use super::event::{AssociationEvent, AssociationOutput};
 use super::lost::Lost;
+use super::slab::{Key, Slab};
 use crate::driver::{CloseReason, ConnectionId, Segment};
 use block::{Blocks, BufferSlice, Duration, Memory, Time};
 use nvme::Status;
 use nvme::log::AnaState;
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
@@ -162,9 +164,16 @@ pub struct VolumeStatus {
     pub usable_paths: usize,
 }
 
+/// A namespace's name and state on a path, if requests for it may be sent there.
+type Served = Option<(u32, AnaState)>;
+
 #[derive(Debug)]
 struct Path {
+    /// Of its connections' names.
+    range: u32,
     association: Association,
+    /// What was found last for a namespace: its name here and its state. Forgotten when anything of that changes.
+    found: Cell<Option<(VolumeId, Served)>>,
     /// Namespaces that this path has refused lately, and until when they are not tried here.
     resting: BTreeMap<VolumeId, Time>,
     lost: Option<Lost>,
@@ -177,6 +186,8 @@ struct Pending {
     tag: Tag,
     volume: VolumeId,
     command: Command,
+    /// Orders requests by arrival.
+    serial: u64,
     /// The path it is on.
     on: Option<u32>,
     retries: u32,
@@ -187,13 +198,16 @@ struct Pending {
 pub struct Multipath {
     config: MultipathConfig,
     ranges: ConnectionIdRanges,
-    /// By the range of their connections' names.
-    paths: BTreeMap<u32, Path>,
-    requests: BTreeMap<u64, Pending>,
-    queued: BTreeSet<u64>,
-    next_request: u64,
+    /// In the order of their ranges.
+    paths: Vec<Path>,
+    requests: Slab<Pending>,
+    /// Those that wait for a path, by arrival.
+    queued: BTreeMap<u64, Key>,
+    next_serial: u64,
     /// The path used last, for taking turns.
     last_path: u32,
+    /// Requests that have ended, to be told before anything else.
+    ended: VecDeque<(Tag, Result<u64, Status>)>,
     outputs: VecDeque<MultipathOutput>,
 }
 
@@ -203,11 +217,12 @@ impl Multipath {
         Multipath {
             config,
             ranges,
-            paths: BTreeMap::new(),
-            requests: BTreeMap::new(),
-            queued: BTreeSet::new(),
-            next_request: 0,
+            paths: Vec::new(),
+            requests: Slab::default(),
+            queued: BTreeMap::new(),
+            next_serial: 0,
             last_path: 0,
+            ended: VecDeque::new(),
             outputs: VecDeque::new(),
         }
     }
@@ -217,7 +232,7 @@ impl Multipath {
     /// Connects over `address` too, for as long as it is not told otherwise. Nothing changes if that is so already.
     pub fn connect(&mut self, now: Time, address: SocketAddr, memory: &mut dyn Memory) {
         let is_there = |path: &Path| !path.leaving && path.association.config().address == address;
-        if self.paths.values().any(is_there) {
+        if self.paths.iter().any(is_there) {
             return;
         }
         let ids = self.ranges.take();
@@ -228,19 +243,21 @@ impl Multipath {
         };
         let mut association = Association::new(config, ids);
         association.connect(now);
-        let path = Path {
+        // Ranges ascend: the paths stay in order.
+        self.paths.push(Path {
+            range,
             association,
+            found: Cell::new(None),
             resting: BTreeMap::new(),
             lost: None,
             leaving: false,
-        };
-        self.paths.insert(range, path);
+        });
         self.advance(now, memory);
     }
 
     /// Disconnects from `address`. What was on that path goes on over others, or waits.
     pub fn disconnect(&mut self, now: Time, address: SocketAddr, memory: &mut dyn Memory) {
-        for path in self.paths.values_mut() {
+        for path in &mut self.paths {
             if path.association.config().address == address {
                 path.leaving = true;
                 path.association.disconnect(now, memory);
@@ -251,7 +268,7 @@ impl Multipath {
 
     /// Disconnects from everywhere; what is in flight waits for a path, until it is abandoned.
     pub fn disconnect_all(&mut self, now: Time, memory: &mut dyn Memory) {
-        for path in self.paths.values_mut() {
+        for path in &mut self.paths {
             path.leaving = true;
             path.association.disconnect(now, memory);
         }
@@ -279,26 +296,33 @@ impl Multipath {
         if let Some(slice) = command.buffer() {
             memory.retain(slice.buffer);
         }
-        let key = self.next_request;
-        self.next_request += 1;
-        let pending = Pending {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        let chosen = self.choose(volume).filter(|_| self.queued.is_empty());
+        let key = self.requests.insert(Pending {
             tag,
             volume,
             command,
+            serial,
             on: None,
             retries: 0,
-        };
-        self.requests.insert(key, pending);
-        self.queued.insert(key);
-        self.advance(now, memory);
+        });
+        match chosen {
+            Some((path, nsid)) => self.send(now, path, nsid, key, command, memory),
+            None => {
+                self.queued.insert(serial, key);
+                self.advance(now, memory);
+            }
+        }
     }
 
     /// Forgets a request, as [`Association::abandon`] does.
     pub fn abandon(&mut self, tag: Tag, memory: &mut dyn Memory) {
         let found = self.requests.iter().find(|(_, pending)| pending.tag == tag);
-        let Some((&key, pending)) = found else { return };
-        if let Some(path) = pending.on.and_then(|range| self.paths.get_mut(&range)) {
-            path.association.abandon(Tag(key), memory);
+        let Some((key, pending)) = found else { return };
+        if let Some(index) = pending.on.and_then(|range| self.path_at(range)) {
+            let association = &mut self.paths[index].association;
+            association.abandon(Tag(key.number()), memory);
         }
         self.forget(key, memory);
     }
@@ -307,19 +331,23 @@ impl Multipath {
 
     /// A connection is open.
     pub fn handle_connected(&mut self, now: Time, connection: ConnectionId, memory: &mut dyn Memory) {
-        if let Some(path) = self.path_of(connection) {
-            path.association.handle_connected(now, connection, memory);
+        if let Some(index) = self.path_of(connection) {
+            let association = &mut self.paths[index].association;
+            association.handle_connected(now, connection, memory);
         }
         self.advance(now, memory);
     }
 
     /// Where the next bytes of a connection belong, if they are data on its way into a buffer.
     pub fn landing(&self, connection: ConnectionId) -> Option<BufferSlice> {
-        let _ = connection;
-        None
+        let index = self.path_of(connection)?;
+        self.paths[index].association.landing(connection)
     }
 
-    /// So many bytes are where [`Multipath::landing`] said last for this connection.
+    /// So many bytes are where [`Multipath::landing`] said last for this connection. Ignored if it has ended.
+    ///
+    /// # Panics
+    /// If no landing was offered, or fewer bytes.
     pub fn handle_landed(
         &mut self,
         now: Time,
@@ -327,8 +355,11 @@ impl Multipath {
         length: u32,
         memory: &mut dyn Memory,
     ) {
-        let _ = (now, length, memory);
-        unreachable!("no landing was offered on {connection:?}");
+        if let Some(index) = self.path_of(connection) {
+            let association = &mut self.paths[index].association;
+            association.handle_landed(now, connection, length, memory);
+        }
+        self.advance(now, memory);
     }
 
     /// Bytes came in.
@@ -339,8 +370,9 @@ impl Multipath {
         bytes: &[u8],
         memory: &mut dyn Memory,
     ) {
-        if let Some(path) = self.path_of(connection) {
-            path.association.handle_received(now, connection, bytes, memory);
+        if let Some(index) = self.path_of(connection) {
+            let association = &mut self.paths[index].association;
+            association.handle_received(now, connection, bytes, memory);
         }
         self.advance(now, memory);
     }
@@ -353,16 +385,17 @@ impl Multipath {
         reason: CloseReason,
         memory: &mut dyn Memory,
     ) {
-        if let Some(path) = self.path_of(connection) {
-            path.association.handle_closed(now, connection, reason, memory);
+        if let Some(index) = self.path_of(connection) {
+            let association = &mut self.paths[index].association;
+            association.handle_closed(now, connection, reason, memory);
         }
         self.advance(now, memory);
     }
 
     /// The time of [`Multipath::next_timeout`] has come; too early does no harm.
     pub fn handle_timeout(&mut self, now: Time, memory: &mut dyn Memory) {
-        for path in self.paths.values_mut() {
-            path.resting.retain(|_, until| *until > now);
+        for path in &mut self.paths {
+            path.rested(now);
             if path.association.next_timeout().is_some_and(|at| at <= now) {
                 path.association.handle_timeout(now, memory);
             }
@@ -372,19 +405,24 @@ impl Multipath {
 
     /// What is to be done next, until nothing is.
     pub fn poll_output(&mut self) -> Option<MultipathOutput> {
-        self.outputs.pop_front()
+        if let Some((tag, result)) = self.ended.pop_front() {
+            return Some(MultipathOutput::Event(MultipathEvent::Completed { tag, result }));
+        }
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        let mut segments = self.paths.iter_mut().map(|path| path.association.poll_segment());
+        let (connection, segment) = segments.find_map(|segment| segment)?;
+        Some(MultipathOutput::Send { connection, segment })
     }
 
     /// When [`Multipath::handle_timeout`] should be called, if nothing else happens before.
     pub fn next_timeout(&self) -> Option<Time> {
         let associations = self
             .paths
-            .values()
+            .iter()
             .filter_map(|path| path.association.next_timeout());
-        let rests = self
-            .paths
-            .values()
-            .flat_map(|path| path.resting.values().copied());
+        let rests = self.paths.iter().flat_map(|path| path.resting.values().copied());
         associations.chain(rests).min()
     }
 
@@ -402,13 +440,13 @@ impl Multipath {
 
     /// All paths, in the order they were asked for.
     pub fn paths(&self) -> Vec<PathStatus> {
-        self.paths.values().map(Path::status).collect()
+        self.paths.iter().map(Path::status).collect()
     }
 
     /// All namespaces that any path knows.
     pub fn volumes(&self) -> Vec<VolumeStatus> {
         let mut volumes = BTreeMap::new();
-        for path in self.paths.values() {
+        for path in &self.paths {
             for namespace in path.association.namespaces().iter() {
                 let volume = VolumeId(namespace.identity());
                 let status = volumes.entry(volume).or_insert(VolumeStatus {
@@ -427,54 +465,60 @@ impl Multipath {
 
     /// The namespace that has this NSID on a path that can be used.
     pub fn volume_of(&self, nsid: u32) -> Option<VolumeId> {
-        let live = self.paths.values().filter(|path| path.association.is_ready());
+        let live = self.paths.iter().filter(|path| path.association.is_ready());
         let mut found = live.filter_map(|path| path.association.namespaces().by_nsid(nsid));
         found.next().map(|namespace| VolumeId(namespace.identity()))
     }
 
     // How requests find a path.
 
-    fn path_of(&mut self, connection: ConnectionId) -> Option<&mut Path> {
-        self.paths.get_mut(&ConnectionIds::range_of(connection)?)
+    /// The index of a range's path. There are few.
+    #[inline]
+    fn path_at(&self, range: u32) -> Option<usize> {
+        self.paths.iter().position(|path| path.range == range)
+    }
+
+    #[inline]
+    fn path_of(&self, connection: ConnectionId) -> Option<usize> {
+        self.path_at(ConnectionIds::range_of(connection)?)
     }
 
     /// Carries on what the associations have to tell, until they have nothing, and sends what can be sent.
     fn advance(&mut self, now: Time, memory: &mut dyn Memory) {
         loop {
-            let ranges: Vec<u32> = self.paths.keys().copied().collect();
             let mut told = false;
-            for range in ranges {
-                while let Some(output) = self.poll_path(range) {
+            for index in 0..self.paths.len() {
+                while let Some(output) = self.paths[index].association.poll_news() {
                     told = true;
-                    self.handle_output(now, range, output, memory);
+                    self.handle_output(now, index, output, memory);
                 }
             }
-            self.paths.retain(|_, path| !path.is_gone());
-            let sent = self.send_queued(now, memory);
+            self.paths.retain(|path| !path.is_gone());
+            let sent = !self.queued.is_empty() && self.send_queued(now, memory);
             if !told && !sent {
                 return;
             }
         }
     }
 
-    fn poll_path(&mut self, range: u32) -> Option<AssociationOutput> {
-        self.paths.get_mut(&range)?.association.poll_output()
-    }
-
-    fn handle_output(&mut self, now: Time, range: u32, output: AssociationOutput, memory: &mut dyn Memory) {
+    fn handle_output(&mut self, now: Time, index: usize, output: AssociationOutput, memory: &mut dyn Memory) {
         let output = match output {
             AssociationOutput::Connect { connection, address } => {
                 MultipathOutput::Connect { connection, address }
             }
             AssociationOutput::Send { connection, segment } => MultipathOutput::Send { connection, segment },
             AssociationOutput::Close { connection, abort } => MultipathOutput::Close { connection, abort },
-            AssociationOutput::Event(event) => return self.handle_event(now, range, event, memory),
+            AssociationOutput::Event(event) => return self.handle_event(now, index, event, memory),
         };
         self.outputs.push_back(output);
     }
 
-    fn handle_event(&mut self, now: Time, range: u32, event: AssociationEvent, memory: &mut dyn Memory) {
-        let path = self.paths.get_mut(&range).expect("it has just told");
+    fn handle_event(&mut self, now: Time, index: usize, event: AssociationEvent, memory: &mut dyn Memory) {
+        let path = &mut self.paths[index];
+        if let AssociationEvent::Completed { tag, result } = event {
+            return self.handle_end(now, index, Key::of_number(tag.0), result, memory);
+        }
+        path.found.set(None);
         let address = path.association.config().address;
         match event {
             AssociationEvent::Ready { cntlid } => {
@@ -487,9 +531,10 @@ impl Multipath {
                 self.tell(MultipathEvent::PathLost { address, reason });
             }
             AssociationEvent::NamespacesRead => self.tell(MultipathEvent::NamespacesRead { address }),
-            AssociationEvent::Completed { tag, result } => self.handle_end(now, range, tag.0, result, memory),
-            AssociationEvent::ReservationStatus { .. } | AssociationEvent::DiscoveryLog { .. } => {
-                unreachable!("never asked for here")
+            AssociationEvent::Completed { .. }
+            | AssociationEvent::ReservationStatus { .. }
+            | AssociationEvent::DiscoveryLog { .. } => {
+                unreachable!("told above, or never asked for here")
             }
         }
     }
@@ -498,35 +543,36 @@ impl Multipath {
     fn handle_end(
         &mut self,
         now: Time,
-        range: u32,
-        key: u64,
+        index: usize,
+        key: Key,
         result: Result<u64, Status>,
         memory: &mut dyn Memory,
     ) {
         let retries_max = self.config.retries_max;
-        let Some(pending) = self.requests.get_mut(&key) else {
+        let Some(pending) = self.requests.get_mut(key) else {
             return;
         };
         assert_eq!(
             pending.on,
-            Some(range),
+            Some(self.paths[index].range),
             "an answer from a path that does not have the request"
         );
         pending.on = None;
-        let (volume, tag) = (pending.volume, pending.tag);
+        let (volume, tag, serial) = (pending.volume, pending.tag, pending.serial);
         match result {
             Err(status) if status.is_path_related() => {}
             Err(status) if may_pass(status) && pending.retries < retries_max => pending.retries += 1,
             result => {
                 self.forget(key, memory);
-                return self.tell(MultipathEvent::Completed { tag, result });
+                return self.ended.push_back((tag, result));
             }
         }
-        self.queued.insert(key);
+        self.queued.insert(serial, key);
         let until = now + self.config.retry_delay;
-        let path = self.paths.get_mut(&range).expect("it has just told");
+        let path = &mut self.paths[index];
         if path.association.is_ready() {
             path.resting.insert(volume, until);
+            path.found.set(None);
             path.association.read_ana_log(now, memory);
         }
     }
@@ -535,27 +581,24 @@ impl Multipath {
     fn send_queued(&mut self, now: Time, memory: &mut dyn Memory) -> bool {
         let mut sent = false;
         let mut stuck = BTreeSet::new();
-        for key in self.queued.iter().copied().collect::<Vec<_>>() {
-            let pending = &self.requests[&key];
+        for key in self.queued.values().copied().collect::<Vec<_>>() {
+            let pending = self.requests.get(key).expect("what waits has not ended");
             let (volume, command) = (pending.volume, pending.command);
             if stuck.contains(&volume) {
                 continue;
             }
             match self.choose(volume) {
-                Some((range, nsid)) => {
-                    let path = self.paths.get_mut(&range).expect("chosen among them");
-                    let taken = path.association.submit(now, nsid, Tag(key), command, memory);
-                    taken.expect("a live path takes requests");
-                    self.requests.get_mut(&key).expect("looked up above").on = Some(range);
-                    self.queued.remove(&key);
-                    self.last_path = range;
+                Some((path, nsid)) => {
+                    let serial = pending.serial;
+                    self.queued.remove(&serial);
+                    self.send(now, path, nsid, key, command, memory);
                     sent = true;
                 }
                 None if self.is_nowhere(volume) => {
                     let tag = pending.tag;
                     self.forget(key, memory);
                     let result = Err(Status::INVALID_NAMESPACE_OR_FORMAT.do_not_retry());
-                    self.tell(MultipathEvent::Completed { tag, result });
+                    self.ended.push_back((tag, result));
                 }
                 None => {
                     stuck.insert(volume);
@@ -565,15 +608,33 @@ impl Multipath {
         sent
     }
 
+    /// Sends a request that waits nowhere on a path that is live.
+    fn send(
+        &mut self,
+        now: Time,
+        index: usize,
+        nsid: u32,
+        key: Key,
+        command: Command,
+        memory: &mut dyn Memory,
+    ) {
+        let path = &mut self.paths[index];
+        let tag = Tag(key.number());
+        let taken = path.association.submit(now, nsid, tag, command, memory);
+        taken.expect("a live path takes requests");
+        self.last_path = path.range;
+        self.requests.get_mut(key).expect("the caller has it").on = Some(path.range);
+    }
+
     /// The path for a namespace: one where it is optimized, or else one where it is not; those that are alike take turns.
-    fn choose(&self, volume: VolumeId) -> Option<(u32, u32)> {
-        let behind = self.paths.range(self.last_path + 1..);
-        let before = self.paths.range(..=self.last_path);
+    fn choose(&self, volume: VolumeId) -> Option<(usize, u32)> {
+        let first = self.paths.iter().position(|path| path.range > self.last_path);
+        let first = first.unwrap_or(0);
         let mut second = None;
-        for (range, path) in behind.chain(before) {
-            match path.serves(volume) {
-                Some((nsid, AnaState::Optimized)) => return Some((*range, nsid)),
-                Some((nsid, _)) if second.is_none() => second = Some((*range, nsid)),
+        for index in (first..self.paths.len()).chain(0..first) {
+            match self.paths[index].serves(volume) {
+                Some((nsid, AnaState::Optimized)) => return Some((index, nsid)),
+                Some((nsid, _)) if second.is_none() => second = Some((index, nsid)),
                 _ => {}
             }
         }
@@ -586,12 +647,14 @@ impl Multipath {
             let table = path.association.namespaces();
             path.association.is_ready() && table.is_read() && table.by_identity(volume.0).is_none()
         };
-        !self.paths.is_empty() && self.paths.values().all(knows_not)
+        !self.paths.is_empty() && self.paths.iter().all(knows_not)
     }
 
-    fn forget(&mut self, key: u64, memory: &mut dyn Memory) {
-        let pending = self.requests.remove(&key).expect("the caller looked it up");
-        self.queued.remove(&key);
+    fn forget(&mut self, key: Key, memory: &mut dyn Memory) {
+        let pending = self.requests.remove(key).expect("the caller looked it up");
+        if pending.on.is_none() {
+            self.queued.remove(&pending.serial);
+        }
         if let Some(slice) = pending.command.buffer() {
             memory.release(slice.buffer);
         }
@@ -617,13 +680,37 @@ fn may_pass(status: Status) -> bool {
 
 impl Path {
     /// Whether requests for a namespace may be sent here: its name here and its state.
-    fn serves(&self, volume: VolumeId) -> Option<(u32, AnaState)> {
-        if !self.association.is_ready() || self.resting.contains_key(&volume) {
+    fn serves(&self, volume: VolumeId) -> Served {
+        if !self.association.is_ready() {
+            return None;
+        }
+        match self.found.get() {
+            Some((found, serves)) if found == volume => serves,
+            _ => {
+                let serves = self.look_up(volume);
+                self.found.set(Some((volume, serves)));
+                serves
+            }
+        }
+    }
+
+    /// What [`Path::serves`] says of a live path.
+    fn look_up(&self, volume: VolumeId) -> Served {
+        if self.resting.contains_key(&volume) {
             return None;
         }
         let namespace = self.association.namespaces().by_identity(volume.0)?;
         let usable = namespace.ana.refusal().is_none() && namespace.block_bytes == block::BLOCK_SIZE;
         usable.then_some((namespace.nsid, namespace.ana))
+    }
+
+    /// Namespaces are tried again whose time has come.
+    fn rested(&mut self, now: Time) {
+        let before = self.resting.len();
+        self.resting.retain(|_, until| *until > now);
+        if self.resting.len() < before {
+            self.found.set(None);
+        }
     }
 
     fn is_gone(&self) -> bool {

@@ -5,12 +5,13 @@
 //! Invariants: a command identifier is in use from `send` until its answer was polled; commands with a deadline stand
 //! in `sent` in the order they were sent, and the first of them is in flight.
 
-use super::entries::Prepared;
+use super::command::Command;
+use super::entries::{self, Prepared};
 use super::requests::RequestKey;
 use crate::driver::{ConnectionId, Segment};
 use crate::tcp::framing::Digests;
 use crate::tcp::host::{Arrival, Fault, Session};
-use block::{Memory, Time};
+use block::{BufferSlice, Memory, Time};
 use nvme::CompletionQueueEntry;
 use std::collections::VecDeque;
 
@@ -67,6 +68,8 @@ pub(crate) struct Queue {
     pub(crate) connection: ConnectionId,
     /// Connect was answered: commands may be sent.
     pub(crate) live: bool,
+    /// The association's list of queues with something to send has it.
+    pub(crate) listed: bool,
     digests: Digests,
     /// Commands with at most so many bytes to send carry them in the capsule.
     pub(crate) in_capsule_bytes: u32,
@@ -88,6 +91,7 @@ impl Queue {
         Queue {
             connection,
             live: false,
+            listed: false,
             digests,
             in_capsule_bytes,
             session: None,
@@ -122,7 +126,34 @@ impl Queue {
     ///
     /// # Panics
     /// If the connection is not initialised or the queue is full.
-    pub(crate) fn send(&mut self, now: Time, owner: Owner, mut command: Prepared, memory: &mut dyn Memory) {
+    pub(crate) fn send(&mut self, now: Time, owner: Owner, command: Prepared, memory: &mut dyn Memory) {
+        let cid = self.occupy(now, owner);
+        let command = command.address(cid, self.in_capsule_bytes);
+        let session = self.session.as_mut().expect("the connection is open");
+        session.send(cid, command, memory);
+    }
+
+    /// Sends a part of a request.
+    ///
+    /// # Panics
+    /// As [`Queue::send`].
+    #[inline]
+    pub(crate) fn send_part(
+        &mut self,
+        now: Time,
+        key: RequestKey,
+        nsid: u32,
+        command: &Command,
+        memory: &mut dyn Memory,
+    ) {
+        let cid = self.occupy(now, Owner::Part(key));
+        let command = entries::io(cid, nsid, command, self.in_capsule_bytes);
+        let session = self.session.as_mut().expect("the connection is open");
+        session.send(cid, command, memory);
+    }
+
+    /// A name for a command that is sent now.
+    fn occupy(&mut self, now: Time, owner: Owner) -> u16 {
         let cid = self.free.pop().expect("the caller looked for room");
         let serial = self.next_serial;
         self.next_serial += 1;
@@ -135,10 +166,7 @@ impl Queue {
         if owner != Owner::AsyncEvent {
             self.sent.push_back((cid, serial, now));
         }
-        let in_capsule = command.data.is_outgoing() && command.data.length() <= self.in_capsule_bytes;
-        command.address(cid, in_capsule);
-        let session = self.session.as_mut().expect("the connection is open");
-        session.send(cid, &command.entry.to_bytes(), command.data, in_capsule, memory);
+        cid
     }
 
     /// Bytes came in; poll events even if that failed.
@@ -150,6 +178,26 @@ impl Queue {
             Some(session) => session.received(bytes, memory),
             None => Ok(()),
         }
+    }
+
+    /// Where the next bytes belong, if they are data for a buffer.
+    pub(crate) fn landing(&self) -> Option<BufferSlice> {
+        self.session.as_ref()?.landing()
+    }
+
+    /// So many bytes are where [`Queue::landing`] said.
+    ///
+    /// # Errors
+    /// The association must end.
+    ///
+    /// # Panics
+    /// If no landing was offered, or fewer bytes.
+    pub(crate) fn landed(&mut self, length: u32, memory: &mut dyn Memory) -> Result<(), Fault> {
+        let session = self
+            .session
+            .as_mut()
+            .expect("what lands comes on an open connection");
+        session.landed(length, memory)
     }
 
     /// What has come in, in order.
@@ -174,6 +222,7 @@ impl Queue {
     }
 
     /// What is to be sent, in order.
+    #[inline]
     pub(crate) fn poll_segment(&mut self) -> Option<Segment> {
         self.session.as_mut()?.poll_segment()
     }

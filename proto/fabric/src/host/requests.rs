@@ -8,13 +8,14 @@
 //! Invariants: a request is in `waiting` exactly while it has blocks that were not cut and no part failed; it holds one
 //! reference on its buffer from `take` to its end.
 
-use super::command::{Command, Tag};
+use super::command::{Command, Reservation, Tag};
+use super::slab::{Key, Slab};
 use block::{BLOCK_SIZE, BlockRange, Memory, Operation, Request};
 use nvme::Status;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
-/// Names a request inside an association; never reused.
-pub(crate) type RequestKey = u64;
+/// Names a request inside an association.
+pub(crate) type RequestKey = Key;
 
 /// The longest range one command may name, by kind.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +56,8 @@ struct Inflight {
     tag: Tag,
     nsid: u32,
     command: Command,
+    /// Orders requests by arrival.
+    serial: u64,
     /// Blocks cut off so far.
     cut: u64,
     /// Whether something is left to cut.
@@ -77,7 +80,8 @@ pub(crate) struct Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ended {
     pub(crate) tag: Tag,
-    pub(crate) command: Command,
+    /// It was a Reservation Report: the answer's data is its outcome.
+    pub(crate) is_report: bool,
     pub(crate) outcome: Result<u64, Status>,
     /// Nobody wants to hear of it.
     pub(crate) abandoned: bool,
@@ -86,9 +90,9 @@ pub(crate) struct Ended {
 /// All requests of an association.
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
-    table: BTreeMap<RequestKey, Inflight>,
+    table: Slab<Inflight>,
     waiting: VecDeque<RequestKey>,
-    next_key: RequestKey,
+    next_serial: u64,
 }
 
 impl Requests {
@@ -96,25 +100,53 @@ impl Requests {
     ///
     /// # Panics
     /// If range and buffer do not fit each other: the owner's mistake.
-    pub(crate) fn take(&mut self, tag: Tag, nsid: u32, command: Command, memory: &mut dyn Memory) {
+    pub(crate) fn take(&mut self, tag: Tag, nsid: u32, command: &Command, memory: &mut dyn Memory) {
+        let key = self.insert(tag, nsid, command, memory);
+        self.waiting.push_back(key);
+    }
+
+    /// Takes a request that is sent at once as one part; `None` if it has to be cut, or others wait. Nothing has happened then.
+    ///
+    /// # Panics
+    /// As [`Requests::take`].
+    #[inline]
+    pub(crate) fn take_whole(
+        &mut self,
+        tag: Tag,
+        nsid: u32,
+        command: &Command,
+        limits: Limits,
+        memory: &mut dyn Memory,
+    ) -> Option<RequestKey> {
+        let length = command.range().length.0;
+        if self.is_waiting() || length > limits.of(command) {
+            return None;
+        }
+        let key = self.insert(tag, nsid, command, memory);
+        let request = self.table.get_mut(key).expect("just put there");
+        (request.cut, request.uncut, request.parts) = (length, false, 1);
+        Some(key)
+    }
+
+    #[inline]
+    fn insert(&mut self, tag: Tag, nsid: u32, command: &Command, memory: &mut dyn Memory) -> RequestKey {
         command.assert_sound();
         if let Some(slice) = command.buffer() {
             memory.retain(slice.buffer);
         }
-        let key = self.next_key;
-        self.next_key += 1;
-        let inflight = Inflight {
+        let serial = self.next_serial;
+        self.next_serial += 1;
+        self.table.insert(Inflight {
             tag,
             nsid,
-            command,
+            command: *command,
+            serial,
             cut: 0,
             uncut: true,
             parts: 0,
             outcome: Ok(0),
             abandoned: false,
-        };
-        self.table.insert(key, inflight);
-        self.waiting.push_back(key);
+        })
     }
 
     /// How many requests have not ended.
@@ -123,6 +155,7 @@ impl Requests {
     }
 
     /// Whether something waits for room in a queue.
+    #[inline]
     pub(crate) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
@@ -130,24 +163,25 @@ impl Requests {
     /// Cuts the next part off the request that waits longest.
     pub(crate) fn next_part(&mut self, limits: Limits) -> Option<Part> {
         let key = *self.waiting.front()?;
-        let request = self.table.get_mut(&key).expect("what waits is in the table");
+        let request = self.table.get_mut(key).expect("what waits has not ended");
         let total = request.command.range().length.0;
         let length = (total - request.cut).min(limits.of(&request.command));
-        let part = Part {
-            key,
-            nsid: request.nsid,
-            command: cut(&request.command, request.cut, length),
+        let command = match length == total {
+            true => request.command,
+            false => cut(&request.command, request.cut, length),
         };
+        let nsid = request.nsid;
         request.cut += length;
         request.parts += 1;
         request.uncut = request.cut < total;
         if !request.uncut {
             self.waiting.pop_front();
         }
-        Some(part)
+        Some(Part { key, nsid, command })
     }
 
     /// A part was answered; the request's end if it was the last.
+    #[inline]
     pub(crate) fn part_ended(
         &mut self,
         key: RequestKey,
@@ -156,13 +190,13 @@ impl Requests {
     ) -> Option<Ended> {
         let request = self
             .table
-            .get_mut(&key)
-            .expect("a part's request is in the table");
+            .get_mut(key)
+            .expect("a request stays as long as its parts");
         request.parts -= 1;
         if request.outcome.is_ok() {
             request.outcome = outcome;
         }
-        if request.outcome.is_err() {
+        if request.uncut && request.outcome.is_err() {
             self.stop_cutting(key);
         }
         self.end_if_over(key, memory)
@@ -171,11 +205,9 @@ impl Requests {
     /// Its owner no longer wants the request: nothing more of it is sent, and its end is not told. Answers its key, for
     /// the parts that are under way; `None` if no request has the tag or nothing was under way.
     pub(crate) fn abandon(&mut self, tag: Tag, memory: &mut dyn Memory) -> Option<RequestKey> {
-        let (&key, request) = self
-            .table
-            .iter_mut()
-            .find(|(_, request)| request.tag == tag && !request.abandoned)?;
-        request.abandoned = true;
+        let wanted = |request: &Inflight| request.tag == tag && !request.abandoned;
+        let (key, _) = self.table.iter().find(|(_, request)| wanted(request))?;
+        self.table.get_mut(key).expect("found above").abandoned = true;
         self.stop_cutting(key);
         match self.end_if_over(key, memory) {
             Some(_) => None,
@@ -186,37 +218,44 @@ impl Requests {
     /// Ends everything with `status`, oldest first.
     pub(crate) fn fail_all(&mut self, status: Status, memory: &mut dyn Memory) -> Vec<Ended> {
         self.waiting.clear();
-        let table = core::mem::take(&mut self.table);
-        table
-            .into_values()
-            .map(|request| ended(request, Some(status), memory))
+        let mut keys: Vec<_> = self
+            .table
+            .iter()
+            .map(|(key, request)| (request.serial, key))
+            .collect();
+        keys.sort_unstable_by_key(|(serial, _)| *serial);
+        let removed = keys.into_iter().filter_map(|(_, key)| self.table.remove(key));
+        removed
+            .map(|request| ended(&request, Some(status), memory))
             .collect()
     }
 
     fn stop_cutting(&mut self, key: RequestKey) {
-        let request = self.table.get_mut(&key).expect("the caller looked it up");
+        let request = self.table.get_mut(key).expect("the caller looked it up");
         if core::mem::take(&mut request.uncut) {
             self.waiting.retain(|waiting| *waiting != key);
         }
     }
 
+    #[inline]
     fn end_if_over(&mut self, key: RequestKey, memory: &mut dyn Memory) -> Option<Ended> {
-        let request = &self.table[&key];
+        let request = self.table.get_mut(key).expect("the caller looked it up");
         if request.parts > 0 || request.uncut {
             return None;
         }
-        let request = self.table.remove(&key).expect("it was there above");
-        Some(ended(request, None, memory))
+        let ended = ended(request, None, memory);
+        self.table.remove(key);
+        Some(ended)
     }
 }
 
-fn ended(request: Inflight, status: Option<Status>, memory: &mut dyn Memory) -> Ended {
+fn ended(request: &Inflight, status: Option<Status>, memory: &mut dyn Memory) -> Ended {
     if let Some(slice) = request.command.buffer() {
         memory.release(slice.buffer);
     }
     Ended {
         tag: request.tag,
-        command: request.command,
+        is_report: matches!(request.command, Command::Reservation(Reservation::Report)),
         outcome: status.map_or(request.outcome, Err),
         abandoned: request.abandoned,
     }

@@ -303,6 +303,7 @@ impl FrameReader {
     ///
     /// # Errors
     /// The peer broke the framing: the connection must be terminated.
+    #[inline]
     pub fn advance<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Piece<'a>>, Fatal> {
         loop {
             match self.state {
@@ -399,6 +400,7 @@ impl FrameReader {
         self.held_length == length
     }
 
+    #[inline]
     fn read_data<'a>(&mut self, mut current: Current, bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
         if bytes.is_empty() {
             return None;
@@ -654,21 +656,24 @@ impl Default for FrameWriter {
     }
 }
 
-/// A header of 24 bytes as nearly all are: without digests or padding.
+/// A header as nearly all are: without digests or padding.
 #[inline]
-fn plain_header(kind: PduType, flags: u8, specific: &[u8; 16], data_length: u32) -> SessionBytes {
-    const LENGTH: u8 = 24;
+fn plain_header<const SPECIFIC: usize>(
+    kind: PduType,
+    flags: u8,
+    specific: &[u8; SPECIFIC],
+    data_length: u32,
+) -> SessionBytes {
+    let header_bytes = COMMON_HEADER_BYTES + SPECIFIC;
+    let length = header_bytes as u8;
     let mut bytes = [0; SessionBytes::SHORT_MAX];
     bytes[0] = kind as u8;
     bytes[1] = flags;
-    bytes[2] = LENGTH;
-    bytes[3] = if data_length > 0 { LENGTH } else { 0 };
-    bytes[4..8].copy_from_slice(&(u32::from(LENGTH) + data_length).to_le_bytes());
-    bytes[8..24].copy_from_slice(specific);
-    SessionBytes::Short {
-        length: LENGTH,
-        bytes,
-    }
+    bytes[2] = length;
+    bytes[3] = if data_length > 0 { length } else { 0 };
+    bytes[4..8].copy_from_slice(&(u32::from(length) + data_length).to_le_bytes());
+    bytes[COMMON_HEADER_BYTES..header_bytes].copy_from_slice(specific);
+    SessionBytes::Short { length, bytes }
 }
 
 impl FrameWriter {
@@ -682,12 +687,20 @@ impl FrameWriter {
     #[inline]
     pub fn before_data(&self, kind: PduType, flags: u8, specific: &[u8], data_length: u32) -> SessionBytes {
         let plain = !self.digests.header && !self.digests.data && self.data_alignment_bytes == 4;
-        match specific.try_into() {
-            Ok(specific) if plain && kind.header_bytes() == 24 && kind.has_digests() => {
-                plain_header(kind, flags, specific, data_length)
-            }
-            _ => self.any_before_data(kind, flags, specific, data_length),
+        let plain = plain && kind.has_digests();
+        if plain
+            && kind.header_bytes() == 24
+            && let Ok(specific) = specific.try_into()
+        {
+            return plain_header::<16>(kind, flags, specific, data_length);
         }
+        if plain
+            && kind == PduType::CapsuleCmd
+            && let Ok(specific) = specific.try_into()
+        {
+            return plain_header::<64>(kind, flags, specific, data_length);
+        }
+        self.any_before_data(kind, flags, specific, data_length)
     }
 
     fn any_before_data(&self, kind: PduType, flags: u8, specific: &[u8], data_length: u32) -> SessionBytes {

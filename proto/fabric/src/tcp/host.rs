@@ -10,10 +10,11 @@
 //! * after an error the session is of no more use.
 
 use super::framing::{
-    Digests, End, FLAG_LAST, FLAG_SUCCESS, Fatal, FatalErrorStatus, FrameLimits, FrameReader, FrameWriter,
-    Header, Part, PduType,
+    Digests, End, FLAG_LAST, FLAG_SUCCESS, Fatal, FatalErrorStatus, Frame, FrameLimits, FrameReader,
+    FrameWriter, PduType, Piece,
 };
 use crate::driver::Segment;
+use crate::host::entries::Addressed;
 use block::{BufferSlice, Memory};
 use std::collections::VecDeque;
 
@@ -29,6 +30,10 @@ const MAXH2CDATA_OFFSET: u32 = 12;
 const CCCID_OFFSET: u32 = 8;
 const DATAO_OFFSET: u32 = 12;
 const DATAL_OFFSET: u32 = 16;
+/// Of the command identifier in a response capsule.
+const CID_OFFSET: u32 = 20;
+/// Fewer bytes than that are brought: a receive of their own costs more than a copy.
+const LANDING_BYTES_MIN: u32 = 8 * 1024;
 
 /// The data of a command.
 #[derive(Debug)]
@@ -51,7 +56,7 @@ impl Data {
         match self {
             Data::None => 0,
             Data::Send(slice) | Data::Receive(slice) => slice.length,
-            Data::SendBytes(bytes) => u32::try_from(bytes.len()).expect("we make short data"),
+            Data::SendBytes(bytes) => length_of(bytes),
             Data::ReceiveBytes(length) => *length,
         }
     }
@@ -119,42 +124,20 @@ enum Transfer {
     Vacant,
     /// No data, or all of it went in the capsule.
     None,
-    Out {
-        from: Outgoing,
-        sent: u32,
-    },
-    In {
-        into: Incoming,
-        received: u32,
-    },
-}
-
-#[derive(Debug)]
-enum Outgoing {
-    Buffer(BufferSlice),
-    Bytes(Vec<u8>),
-}
-
-#[derive(Debug)]
-enum Incoming {
-    Buffer(BufferSlice),
-    Bytes {
+    /// To the controller, as it asks for it.
+    Out { from: BufferSlice, sent: u32 },
+    /// The same, of data made here.
+    OutBytes { from: Box<[u8]>, sent: u32 },
+    /// From the controller into a buffer.
+    In { into: BufferSlice, received: u32 },
+    /// From the controller, kept here.
+    InBytes {
         bytes: Vec<u8>,
         expected: u32,
+        received: u32,
     },
     /// The owner has given up the command: count, do not keep.
-    Nowhere {
-        expected: u32,
-    },
-}
-
-impl Incoming {
-    fn expected(&self) -> u32 {
-        match self {
-            Incoming::Buffer(slice) => slice.length,
-            Incoming::Bytes { expected, .. } | Incoming::Nowhere { expected } => *expected,
-        }
-    }
+    InNowhere { expected: u32, received: u32 },
 }
 
 /// The PDU whose data is coming in.
@@ -164,6 +147,18 @@ enum Receiving {
     C2hData { cid: u16, at: u32, ends: bool },
     Terminate { status: u16, information: u32 },
 }
+
+/// A PDU that must not be: what the fault about it says, besides the PDU's header.
+#[derive(Clone, Copy, Debug)]
+struct Wrong {
+    what: &'static str,
+    status: FatalErrorStatus,
+    information: u32,
+}
+
+/// The header of a PDU behind its first eight bytes: all that the PDUs of steady state have.
+#[derive(Clone, Copy, Debug)]
+struct Specific([u8; 16]);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -216,48 +211,60 @@ impl Session {
     ///
     /// # Panics
     /// Before initialisation has ended, or if the identifier is in use.
-    pub(crate) fn send(
-        &mut self,
-        cid: u16,
-        entry: &[u8; 64],
-        data: Data,
-        in_capsule: bool,
-        memory: &mut dyn Memory,
-    ) {
+    #[inline]
+    pub(crate) fn send(&mut self, cid: u16, command: Addressed, memory: &mut dyn Memory) {
+        let Addressed {
+            entry,
+            data,
+            in_capsule,
+        } = command;
         assert_eq!(self.phase, Phase::Initialized, "a command before initialisation");
-        let transfer = &mut self.transfers[usize::from(cid)];
+        let transfer = &self.transfers[usize::from(cid)];
         assert!(
             matches!(transfer, Transfer::Vacant),
             "command identifier {cid} is in use"
         );
         let length = if in_capsule { data.length() } else { 0 };
-        *transfer = match data {
+        let before = self
+            .writer
+            .before_data(PduType::CapsuleCmd, 0, entry.as_bytes(), length);
+        self.segments.push_back(Segment::Bytes(before));
+        self.transfers[usize::from(cid)] = match data {
             Data::None => Transfer::None,
-            Data::Send(_) | Data::SendBytes(_) if in_capsule => Transfer::None,
-            Data::Send(slice) => Transfer::out(Outgoing::Buffer(slice)),
-            Data::SendBytes(ref bytes) => Transfer::out(Outgoing::Bytes(bytes.clone())),
-            Data::Receive(slice) => Transfer::into(Incoming::Buffer(slice)),
-            Data::ReceiveBytes(expected) => Transfer::into(Incoming::Bytes {
+            Data::Receive(into) => Transfer::In { into, received: 0 },
+            Data::Send(slice) if in_capsule => {
+                self.send_payload(slice, memory);
+                Transfer::None
+            }
+            Data::Send(from) => Transfer::Out { from, sent: 0 },
+            Data::SendBytes(bytes) if in_capsule => {
+                self.send_bytes(bytes);
+                Transfer::None
+            }
+            Data::SendBytes(bytes) => Transfer::OutBytes {
+                from: bytes.into(),
+                sent: 0,
+            },
+            Data::ReceiveBytes(expected) => Transfer::InBytes {
                 bytes: Vec::new(),
                 expected,
-            }),
+                received: 0,
+            },
         };
-        let before = self.writer.before_data(PduType::CapsuleCmd, 0, entry, length);
-        self.segments.push_back(Segment::Bytes(before));
-        match data {
-            Data::Send(slice) if in_capsule => self.send_payload(slice, memory),
-            Data::SendBytes(bytes) if in_capsule => self.send_bytes(bytes),
-            _ => {}
-        }
     }
 
     /// The owner has given up a command: what comes for it is dropped, and its buffer is left alone if data was to come
     /// into it. (Data to the controller is still taken from the buffer.)
     pub(crate) fn discard(&mut self, cid: u16) {
-        if let Transfer::In { into, .. } = &mut self.transfers[usize::from(cid)] {
-            let expected = into.expected();
-            *into = Incoming::Nowhere { expected };
-        }
+        let transfer = &mut self.transfers[usize::from(cid)];
+        let (expected, received) = match transfer {
+            Transfer::In { into, received } => (into.length, *received),
+            Transfer::InBytes {
+                expected, received, ..
+            } => (*expected, *received),
+            _ => return,
+        };
+        *transfer = Transfer::InNowhere { expected, received };
     }
 
     /// Bytes came in.
@@ -266,17 +273,52 @@ impl Session {
     /// The connection must end. What has arrived before stays to be polled.
     pub(crate) fn received(&mut self, mut bytes: &[u8], memory: &mut dyn Memory) -> Result<(), Fault> {
         loop {
-            let part = self.reader.read(&mut bytes).map_err(|fatal| Fault::Protocol {
-                what: "a PDU that does not hold together",
-                fatal,
-            })?;
-            match part {
-                None => return Ok(()),
-                Some(Part::Header(header)) => self.handle_header(&header, memory)?,
-                Some(Part::Data(data)) => self.handle_data(data, memory),
-                Some(Part::End { intact }) => self.handle_end(intact)?,
+            match self.reader.advance(&mut bytes) {
+                Ok(None) => return Ok(()),
+                Ok(Some(Piece::Header(frame))) => self.handle_header(&frame, memory)?,
+                Ok(Some(Piece::Data(data))) => self.handle_data(data, memory),
+                Ok(Some(Piece::End { intact })) => self.handle_end(intact)?,
+                Err(fatal) => {
+                    return Err(Fault::Protocol {
+                        what: "a PDU that does not hold together",
+                        fatal,
+                    });
+                }
             }
         }
+    }
+
+    /// Where the next bytes belong, if they are data for a buffer and enough of them are still to come.
+    pub(crate) fn landing(&self) -> Option<BufferSlice> {
+        let left = self.reader.data_left();
+        if left < LANDING_BYTES_MIN {
+            return None;
+        }
+        let Receiving::C2hData { cid, at, .. } = self.receiving else {
+            return None;
+        };
+        match self.transfers[usize::from(cid)] {
+            Transfer::In { into, .. } => Some(into.part(at, left)),
+            _ => None,
+        }
+    }
+
+    /// So many bytes are where [`Session::landing`] said.
+    ///
+    /// # Errors
+    /// As [`Session::received`].
+    ///
+    /// # Panics
+    /// If no landing was offered, or fewer bytes.
+    pub(crate) fn landed(&mut self, length: u32, memory: &mut dyn Memory) -> Result<(), Fault> {
+        let place = self.landing().expect("a landing was offered");
+        self.reader.landed(memory.bytes(place.part(0, length)));
+        let Receiving::C2hData { at, .. } = &mut self.receiving else {
+            unreachable!("only data lands");
+        };
+        *at += length;
+        // Its end may have come with these.
+        self.received(&[], memory)
     }
 
     /// What came in, in order.
@@ -285,6 +327,7 @@ impl Session {
     }
 
     /// What is to be sent, in order.
+    #[inline]
     pub(crate) fn poll_segment(&mut self) -> Option<Segment> {
         self.segments.pop_front()
     }
@@ -324,40 +367,45 @@ impl Session {
         self.segments.push_back(Segment::Bytes(bytes.into()));
     }
 
-    fn handle_header(&mut self, header: &Header, memory: &mut dyn Memory) -> Result<(), Fault> {
-        match (self.phase, header.kind) {
-            (_, PduType::C2hTermReq) => self.handle_terminate(header),
-            (Phase::AwaitingIcResp, PduType::IcResp) => self.handle_icresp(header),
-            (Phase::Initialized, PduType::CapsuleResp) => self.handle_response(header),
-            (Phase::Initialized, PduType::C2hData) => self.handle_c2h_data(header),
-            (Phase::Initialized, PduType::R2t) => self.handle_r2t(header, memory),
-            _ => Err(sequence(header, "a PDU that may not come now")),
-        }
+    fn handle_header(&mut self, frame: &Frame<'_>, memory: &mut dyn Memory) -> Result<(), Fault> {
+        let header = self.reader.bytes_of(frame);
+        let (_, behind) = header.split_at(8);
+        let specific = Specific(*behind.first_chunk().expect("every header has so many"));
+        let handled = match (self.phase, frame.kind) {
+            (_, PduType::C2hTermReq) => return self.handle_terminate(frame, specific),
+            (Phase::AwaitingIcResp, PduType::IcResp) => self.handle_icresp(specific),
+            (Phase::Initialized, PduType::C2hData) => self.handle_c2h_data(frame, specific),
+            (Phase::Initialized, PduType::CapsuleResp) => self.handle_response(specific),
+            (Phase::Initialized, PduType::R2t) => self.handle_r2t(specific, memory),
+            _ => Err(sequence("a PDU that may not come now")),
+        };
+        handled.map_err(|wrong| Fault::Protocol {
+            what: wrong.what,
+            fatal: Fatal {
+                status: wrong.status,
+                information: wrong.information,
+                header: self.reader.bytes_of(frame).to_vec(),
+            },
+        })
     }
 
-    fn handle_terminate(&mut self, header: &Header) -> Result<(), Fault> {
-        let (status, information) = (u16_at(header, 8), u32_at(header, 10));
+    fn handle_terminate(&mut self, frame: &Frame<'_>, specific: Specific) -> Result<(), Fault> {
+        let (status, information) = (specific.half(0), specific.word(2));
         self.receiving = Receiving::Terminate { status, information };
-        match header.data_length {
+        match frame.data_length {
             0 => Err(Fault::Terminated { status, information }),
             _ => Ok(()),
         }
     }
 
-    fn handle_icresp(&mut self, header: &Header) -> Result<(), Fault> {
-        let bytes = header.bytes();
-        let (pfv, cpda, dgst) = (u16_at(header, 8), bytes[10], bytes[11]);
-        let max_h2c_data = u32_at(header, 12);
+    fn handle_icresp(&mut self, specific: Specific) -> Result<(), Wrong> {
+        let (pfv, cpda, dgst) = (specific.half(0), specific.0[2], specific.0[3]);
+        let max_h2c_data = specific.word(4);
         let agreed = Digests {
             header: dgst & 1 != 0,
             data: dgst & 2 != 0,
         };
-        let unsupported = |what, offset| {
-            Err(Fault::Protocol {
-                what,
-                fatal: header.fatal(FatalErrorStatus::UnsupportedParameter, offset),
-            })
-        };
+        let unsupported = |what, offset| Err(wrong(what, FatalErrorStatus::UnsupportedParameter, offset));
         if pfv != 0 {
             return unsupported("a PDU format version we do not know", PFV_OFFSET);
         }
@@ -381,60 +429,59 @@ impl Session {
         Ok(())
     }
 
-    fn handle_response(&mut self, header: &Header) -> Result<(), Fault> {
-        let entry: [u8; 16] = header.bytes()[8..24].try_into().expect("sixteen bytes");
-        let cid = u16::from_le_bytes([entry[12], entry[13]]);
-        let succeeded = u16::from_le_bytes([entry[14], entry[15]]) >> 1 == 0;
-        self.end(cid, entry, succeeded, header)
-    }
-
     /// A command has ended: hands it up.
-    fn end(&mut self, cid: u16, entry: [u8; 16], succeeded: bool, header: &Header) -> Result<(), Fault> {
-        let transfer = self
-            .transfers
-            .get_mut(usize::from(cid))
-            .ok_or_else(|| field(header, "a response to no command", 20))?;
+    fn handle_response(&mut self, specific: Specific) -> Result<(), Wrong> {
+        let entry = specific.0;
+        let cid = specific.half(12);
+        let succeeded = specific.half(14) >> 1 == 0;
+        let no_command = || field("a response to no command", CID_OFFSET);
+        let transfer = self.transfers.get_mut(usize::from(cid)).ok_or_else(no_command)?;
         let bytes = match core::mem::replace(transfer, Transfer::Vacant) {
-            Transfer::Vacant => return Err(field(header, "a response to no command", 20)),
-            Transfer::None => Vec::new(),
-            Transfer::Out { from, sent } if succeeded && sent < from.length() => {
-                return Err(sequence(header, "success before all data was asked for"));
+            Transfer::Vacant => return Err(no_command()),
+            Transfer::Out { from, sent } if succeeded && sent < from.length => {
+                return Err(sequence("success before all data was asked for"));
             }
-            Transfer::In {
-                into: Incoming::Buffer(slice),
-                received,
-            } if succeeded && received < slice.length => {
-                return Err(sequence(header, "success before all data came"));
+            Transfer::OutBytes { from, sent } if succeeded && sent < length_of(&from) => {
+                return Err(sequence("success before all data was asked for"));
             }
-            Transfer::In {
-                into: Incoming::Bytes { bytes, .. },
-                ..
-            } => bytes,
-            Transfer::Out { .. } | Transfer::In { .. } => Vec::new(),
+            Transfer::In { into, received } if succeeded && received < into.length => {
+                return Err(sequence("success before all data came"));
+            }
+            Transfer::InBytes { bytes, .. } => bytes,
+            _ => Vec::new(),
         };
         self.arrivals.push_back(Arrival::Response { entry, bytes });
         Ok(())
     }
 
-    fn handle_c2h_data(&mut self, header: &Header) -> Result<(), Fault> {
-        let (cid, offset, length) = (u16_at(header, 8), u32_at(header, 12), u32_at(header, 16));
-        if length != header.data_length || length == 0 {
-            return Err(field(header, "a data length that is not the PDU's", DATAL_OFFSET));
+    fn handle_c2h_data(&mut self, frame: &Frame<'_>, specific: Specific) -> Result<(), Wrong> {
+        let (cid, offset, length) = (specific.half(0), specific.word(4), specific.word(8));
+        if length != frame.data_length || length == 0 {
+            return Err(field("a data length that is not the PDU's", DATAL_OFFSET));
         }
-        let Some(Transfer::In { into, received }) = self.transfers.get_mut(usize::from(cid)) else {
-            return Err(field(header, "data for no command", CCCID_OFFSET));
+        let no_command = || field("data for no command", CCCID_OFFSET);
+        let transfer = self.transfers.get_mut(usize::from(cid)).ok_or_else(no_command)?;
+        // All of it must have come for success only where a buffer waits for it.
+        let (expected, received, all) = match transfer {
+            Transfer::In { into, received } => (into.length, received, true),
+            Transfer::InBytes {
+                expected, received, ..
+            } => (*expected, received, false),
+            Transfer::InNowhere { expected, received } => (*expected, received, false),
+            _ => return Err(no_command()),
         };
         if offset != *received {
-            return Err(range(header, "data out of order", DATAO_OFFSET));
+            return Err(range("data out of order", DATAO_OFFSET));
         }
-        let end = offset.checked_add(length).filter(|end| *end <= into.expected());
-        *received = end.ok_or_else(|| range(header, "more data than was asked for", DATAL_OFFSET))?;
-        let ends = header.flags & FLAG_SUCCESS != 0;
-        if ends && header.flags & FLAG_LAST == 0 {
-            return Err(field(header, "success in a data PDU that is not the last", 1));
+        let end = offset.checked_add(length).filter(|end| *end <= expected);
+        let end = end.ok_or_else(|| range("more data than was asked for", DATAL_OFFSET))?;
+        *received = end;
+        let ends = frame.flags & FLAG_SUCCESS != 0;
+        if ends && frame.flags & FLAG_LAST == 0 {
+            return Err(field("success in a data PDU that is not the last", 1));
         }
-        if ends && *received < into.expected() && matches!(into, Incoming::Buffer(_)) {
-            return Err(sequence(header, "success before all data came"));
+        if ends && all && end < expected {
+            return Err(sequence("success before all data came"));
         }
         self.receiving = Receiving::C2hData {
             cid,
@@ -448,14 +495,12 @@ impl Session {
         let Receiving::C2hData { cid, at, .. } = &mut self.receiving else {
             return;
         };
-        let length = u32::try_from(data.len()).expect("inside a PDU of 32 bits");
+        let length = length_of(data);
         let offset = core::mem::replace(at, *at + length);
         match &mut self.transfers[usize::from(*cid)] {
-            Transfer::In { into, .. } => match into {
-                Incoming::Buffer(slice) => memory.bytes_mut(slice.part(offset, length)).copy_from_slice(data),
-                Incoming::Bytes { bytes, .. } => bytes.extend_from_slice(data),
-                Incoming::Nowhere { .. } => {}
-            },
+            Transfer::In { into, .. } => memory.bytes_mut(into.part(offset, length)).copy_from_slice(data),
+            Transfer::InBytes { bytes, .. } => bytes.extend_from_slice(data),
+            Transfer::InNowhere { .. } => {}
             _ => unreachable!("no other PDU comes between a data PDU's header and its data"),
         }
     }
@@ -476,39 +521,35 @@ impl Session {
     fn end_by_success_flag(&mut self, cid: u16) {
         let mut entry = [0; 16];
         entry[12..14].copy_from_slice(&cid.to_le_bytes());
-        let transfer = core::mem::replace(&mut self.transfers[usize::from(cid)], Transfer::Vacant);
-        let bytes = match transfer {
-            Transfer::In {
-                into: Incoming::Bytes { bytes, .. },
-                ..
-            } => bytes,
+        let transfer = &mut self.transfers[usize::from(cid)];
+        let bytes = match core::mem::replace(transfer, Transfer::Vacant) {
+            Transfer::InBytes { bytes, .. } => bytes,
             _ => Vec::new(),
         };
         self.arrivals.push_back(Arrival::Response { entry, bytes });
     }
 
-    fn handle_r2t(&mut self, header: &Header, memory: &mut dyn Memory) -> Result<(), Fault> {
-        let (cid, tag) = (u16_at(header, 8), u16_at(header, 10));
-        let (offset, length) = (u32_at(header, 12), u32_at(header, 16));
-        let transfer = self.transfers.get_mut(usize::from(cid));
-        let Some(Transfer::Out { from, sent }) = transfer else {
-            return Err(field(
-                header,
-                "R2T for no command with data to send",
-                CCCID_OFFSET,
-            ));
+    fn handle_r2t(&mut self, specific: Specific, memory: &mut dyn Memory) -> Result<(), Wrong> {
+        let (cid, tag) = (specific.half(0), specific.half(2));
+        let (offset, length) = (specific.word(4), specific.word(8));
+        let no_command = || field("R2T for no command with data to send", CCCID_OFFSET);
+        let transfer = self.transfers.get_mut(usize::from(cid)).ok_or_else(no_command)?;
+        let (total, sent) = match transfer {
+            Transfer::Out { from, sent } => (from.length, sent),
+            Transfer::OutBytes { from, sent } => (length_of(from), sent),
+            _ => return Err(no_command()),
         };
-        let total = from.length();
         if offset != *sent || length == 0 {
-            return Err(range(header, "R2T out of order", DATAO_OFFSET));
+            return Err(range("R2T out of order", DATAO_OFFSET));
         }
         let end = offset.checked_add(length).filter(|end| *end <= total);
-        *sent = end.ok_or_else(|| range(header, "R2T for more data than there is", DATAL_OFFSET))?;
-        let pieces = match from {
-            Outgoing::Buffer(slice) => Outgoing::Buffer(slice.part(offset, length)),
-            Outgoing::Bytes(bytes) => {
-                Outgoing::Bytes(bytes[to_usize(offset)..to_usize(offset + length)].to_vec())
+        *sent = end.ok_or_else(|| range("R2T for more data than there is", DATAL_OFFSET))?;
+        let pieces = match transfer {
+            Transfer::Out { from, .. } => Outgoing::Buffer(from.part(offset, length)),
+            Transfer::OutBytes { from, .. } => {
+                Outgoing::Bytes(from[to_usize(offset)..to_usize(offset + length)].to_vec())
             }
+            _ => unreachable!("matched above"),
         };
         self.send_h2c_data(cid, tag, offset, &pieces, memory);
         Ok(())
@@ -537,22 +578,29 @@ impl Session {
     }
 }
 
+/// Data that an R2T asks for.
+#[derive(Debug)]
+enum Outgoing {
+    Buffer(BufferSlice),
+    Bytes(Vec<u8>),
+}
+
 impl Outgoing {
     fn length(&self) -> u32 {
         match self {
             Outgoing::Buffer(slice) => slice.length,
-            Outgoing::Bytes(bytes) => u32::try_from(bytes.len()).expect("we make short data"),
+            Outgoing::Bytes(bytes) => length_of(bytes),
         }
     }
 }
 
-impl Transfer {
-    fn out(from: Outgoing) -> Transfer {
-        Transfer::Out { from, sent: 0 }
+impl Specific {
+    fn half(self, at: usize) -> u16 {
+        u16::from_le_bytes([self.0[at], self.0[at + 1]])
     }
 
-    fn into(into: Incoming) -> Transfer {
-        Transfer::In { into, received: 0 }
+    fn word(self, at: usize) -> u32 {
+        u32::from_le_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
     }
 }
 
@@ -560,33 +608,28 @@ fn to_usize(bytes: u32) -> usize {
     usize::try_from(bytes).expect("a 32-bit length is addressable")
 }
 
-fn u16_at(header: &Header, offset: usize) -> u16 {
-    let bytes = header.bytes()[offset..offset + 2].try_into();
-    u16::from_le_bytes(bytes.expect("two bytes"))
+fn length_of(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).expect("inside a PDU of 32 bits")
 }
 
-fn u32_at(header: &Header, offset: usize) -> u32 {
-    let bytes = header.bytes()[offset..offset + 4].try_into();
-    u32::from_le_bytes(bytes.expect("four bytes"))
-}
-
-fn fault(header: &Header, what: &'static str, status: FatalErrorStatus, information: u32) -> Fault {
-    Fault::Protocol {
+fn wrong(what: &'static str, status: FatalErrorStatus, information: u32) -> Wrong {
+    Wrong {
         what,
-        fatal: header.fatal(status, information),
+        status,
+        information,
     }
 }
 
-fn field(header: &Header, what: &'static str, offset: u32) -> Fault {
-    fault(header, what, FatalErrorStatus::InvalidPduHeaderField, offset)
+fn field(what: &'static str, offset: u32) -> Wrong {
+    wrong(what, FatalErrorStatus::InvalidPduHeaderField, offset)
 }
 
-fn range(header: &Header, what: &'static str, offset: u32) -> Fault {
-    fault(header, what, FatalErrorStatus::DataTransferOutOfRange, offset)
+fn range(what: &'static str, offset: u32) -> Wrong {
+    wrong(what, FatalErrorStatus::DataTransferOutOfRange, offset)
 }
 
-fn sequence(header: &Header, what: &'static str) -> Fault {
-    fault(header, what, FatalErrorStatus::PduSequenceError, 0)
+fn sequence(what: &'static str) -> Wrong {
+    wrong(what, FatalErrorStatus::PduSequenceError, 0)
 }
 
 #[cfg(test)]

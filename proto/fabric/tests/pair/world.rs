@@ -103,6 +103,8 @@ pub(crate) struct World {
     pub(crate) unread: u64,
     /// Bytes that the targets' side received where they belong.
     pub(crate) landed_bytes: u64,
+    /// The same at the host.
+    pub(crate) landed_bytes_at_host: u64,
     next_tag: u64,
     connections: BTreeMap<ConnectionId, Connection>,
     queue: BTreeMap<(Time, u64), Happening>,
@@ -151,6 +153,7 @@ impl World {
             backlogs: BTreeMap::new(),
             unread: 0,
             landed_bytes: 0,
+            landed_bytes_at_host: 0,
             next_tag: 0,
             connections: BTreeMap::new(),
             queue: BTreeMap::new(),
@@ -432,8 +435,7 @@ impl World {
             Happening::ToHost(connection, bytes) => {
                 let live = self.connections.get(&connection);
                 if live.is_some_and(|live| !live.to_host.stalled) {
-                    self.host
-                        .handle_received(self.now, connection, &bytes, &mut self.memory);
+                    self.deliver_to_host(connection, &bytes);
                 }
             }
             Happening::HostSeesClose(connection, reason) => {
@@ -487,6 +489,36 @@ impl World {
                 }
                 None => node.target.received(self.now, accepted, piece, &mut node.memory),
             }
+            rest = behind;
+        }
+    }
+
+    /// The same for the host.
+    fn deliver_to_host(&mut self, connection: ConnectionId, bytes: &[u8]) {
+        let mut rest = bytes;
+        while !rest.is_empty() && self.connections.contains_key(&connection) {
+            let landing = self.host.landing(connection).filter(|_| self.random.one_in(2));
+            let most = landing.map_or(rest.len(), |place| rest.len().min(place.length as usize));
+            let length = match self.random.one_in(2) {
+                true => most,
+                false => 1 + self.random.below(most as u64) as usize,
+            };
+            let (piece, behind) = rest.split_at(length);
+            match landing {
+                Some(place) => {
+                    let length = length as u32;
+                    self.memory
+                        .bytes_mut(place.part(0, length))
+                        .copy_from_slice(piece);
+                    self.host
+                        .handle_landed(self.now, connection, length, &mut self.memory);
+                    self.landed_bytes_at_host += u64::from(length);
+                }
+                None => self
+                    .host
+                    .handle_received(self.now, connection, piece, &mut self.memory),
+            }
+            self.drain();
             rest = behind;
         }
     }

@@ -64,6 +64,7 @@ impl IoCommand {
     }
 
     /// As an entry; `sgl` says where its data is ([`Sgl::NONE`] if it has none).
+    #[inline]
     pub fn encode(&self, cid: Cid, nsid: Nsid, sgl: Sgl) -> SubmissionQueueEntry {
         let dwords = match self {
             IoCommand::Flush => [0; 6],
@@ -149,6 +150,7 @@ impl LogicalBlocks {
         }
     }
 
+    #[inline]
     fn dwords(&self, cdw12: u64, cdw13: u64) -> [u32; 6] {
         let cdw12 = cdw12
             | place(self.nlb.raw.into(), 0, 16)

@@ -3,11 +3,13 @@
 //! Deliberate bugs that these tests catch: an R2T answered past MAXH2CDATA; LAST on every piece; data put at offset 0;
 //! success accepted with data missing, in or out; a digest offered but not sent; a data digest not looked at; the SUCCESS
 //! flag ignored; a second answer to a command accepted; a given-up read still filling its buffer; data before a header at
-//! a wrong alignment; a digest accepted that was not offered.
+//! a wrong alignment; a digest accepted that was not offered; landed bytes not counted, not digested, offered for what was given
+//! up; a command given up in the middle of its data counted wrong.
 
 use super::*;
 use crate::host::tests::memory::TestMemory;
-use crate::tcp::framing::{FLAG_DATA_DIGEST, FLAG_HEADER_DIGEST};
+use crate::tcp::framing::{FLAG_DATA_DIGEST, FLAG_HEADER_DIGEST, Part};
+use nvme::SubmissionQueueEntry;
 use proptest::prelude::*;
 
 const NONE: Digests = Digests {
@@ -18,6 +20,26 @@ const BOTH: Digests = Digests {
     header: true,
     data: true,
 };
+
+impl Session {
+    /// Sends any 64 bytes as a command.
+    fn send_entry(
+        &mut self,
+        cid: u16,
+        entry: &[u8; 64],
+        data: Data,
+        in_capsule: bool,
+        memory: &mut TestMemory,
+    ) {
+        let entry = SubmissionQueueEntry::parse(entry).unwrap();
+        let command = Addressed {
+            entry,
+            data,
+            in_capsule,
+        };
+        self.send(cid, command, memory);
+    }
+}
 
 /// A controller's ICResp.
 fn icresp(pfv: u16, cpda: u8, dgst: u8, max_h2c_data: u32) -> Vec<u8> {
@@ -155,7 +177,7 @@ fn a_write_goes_in_the_capsule_or_as_asked_for() {
         let (mut session, controller) = initialized(digests, cpda, &mut memory);
         let data = pattern(12288);
         let slice = memory.filled(&data);
-        session.send(3, &[9; 64], Data::Send(slice.part(0, 4096)), true, &mut memory);
+        session.send_entry(3, &[9; 64], Data::Send(slice.part(0, 4096)), true, &mut memory);
         let capsule = sent(&mut session, &mut memory);
         let alignment = (usize::from(cpda) + 1) * 4;
         let digest_bytes: usize = if digests.header { 4 } else { 0 };
@@ -168,7 +190,7 @@ fn a_write_goes_in_the_capsule_or_as_asked_for() {
         assert_eq!(capsule[offset..offset + 4096], data[..4096]);
         assert_eq!(capsule.len(), offset + 4096 + if digests.data { 4 } else { 0 });
 
-        session.send(4, &[9; 64], Data::Send(slice), false, &mut memory);
+        session.send_entry(4, &[9; 64], Data::Send(slice), false, &mut memory);
         let bare = sent(&mut session, &mut memory);
         assert_eq!(bare.len(), 72 + if digests.header { 4 } else { 0 });
         session
@@ -216,10 +238,11 @@ fn h2c_pieces(mut bytes: &[u8], digests: Digests, alignment: usize) -> Vec<(u16,
             Part::Header(header) => {
                 assert_eq!(header.kind, PduType::H2cData);
                 assert_eq!(usize::from(header.bytes()[3]) % alignment, 0, "PDO");
-                assert_eq!(u16_at(&header, 8), 4, "CCCID");
-                assert_eq!(u32_at(&header, 16), header.data_length, "DATAL");
+                let specific = Specific(*header.bytes()[8..].first_chunk().unwrap());
+                assert_eq!(specific.half(0), 4, "CCCID");
+                assert_eq!(specific.word(8), header.data_length, "DATAL");
                 let last = header.flags & FLAG_LAST != 0;
-                pieces.push((u16_at(&header, 10), u32_at(&header, 12), Vec::new(), last));
+                pieces.push((specific.half(2), specific.word(4), Vec::new(), last));
             }
             Part::Data(data) => pieces.last_mut().unwrap().2.extend_from_slice(data),
             Part::End { intact } => assert!(intact),
@@ -236,7 +259,7 @@ fn a_read_lands_in_its_buffer_however_it_is_chopped() {
                 let mut memory = TestMemory::default();
                 let (mut session, controller) = initialized(digests, 0, &mut memory);
                 let slice = memory.allocate(8192).unwrap();
-                session.send(
+                session.send_entry(
                     1,
                     &[0; 64],
                     Data::Receive(slice.part(1024, 4096)),
@@ -270,11 +293,145 @@ fn a_read_lands_in_its_buffer_however_it_is_chopped() {
     }
 }
 
+/// Puts bytes where the session says they belong, as long as it does, and brings the others.
+fn land(session: &mut Session, mut bytes: &[u8], most: usize, memory: &mut TestMemory) -> Result<u32, Fault> {
+    let mut landed = 0;
+    while !bytes.is_empty() {
+        let place = session.landing();
+        let room = place.map_or(bytes.len(), |place| place.length as usize);
+        let (piece, rest) = bytes.split_at(room.min(most).min(bytes.len()));
+        match place {
+            Some(place) => {
+                let length = piece.len() as u32;
+                memory.bytes_mut(place.part(0, length)).copy_from_slice(piece);
+                session.landed(length, memory)?;
+                landed += length;
+            }
+            None => session.received(piece, memory)?,
+        }
+        bytes = rest;
+    }
+    Ok(landed)
+}
+
+#[test]
+fn what_lands_is_as_if_it_had_been_brought() {
+    for digests in [NONE, BOTH] {
+        for most in [500, 10_000, 1 << 20] {
+            for by_flag in [false, true] {
+                let mut memory = TestMemory::default();
+                let (mut session, controller) = initialized(digests, 0, &mut memory);
+                let slice = memory.allocate(40_000).unwrap();
+                let into = slice.part(1000, 38_000);
+                session.send_entry(1, &[0; 64], Data::Receive(into), false, &mut memory);
+                let data = pattern(38_000);
+                let flags = if by_flag {
+                    FLAG_LAST | FLAG_SUCCESS
+                } else {
+                    FLAG_LAST
+                };
+                // One that is too short to land, one that ends too short, one that need not.
+                let mut bytes = controller.data(1, 0, &data[..8191], 0);
+                bytes.extend(controller.data(1, 8191, &data[8191..20_000], 0));
+                bytes.extend(controller.data(1, 20_000, &data[20_000..], flags));
+                if !by_flag {
+                    bytes.extend(controller.response(1, 0));
+                }
+                let landed = land(&mut session, &bytes, most, &mut memory).unwrap();
+                // Headers and shorter data come in the same piece here, unless pieces are short.
+                assert!(landed > 0 || most > 8191, "{most}: {landed}");
+                assert!(
+                    matches!(session.poll_arrival(), Some(Arrival::Response { entry, .. }) if entry[12] == 1)
+                );
+                assert_eq!(memory.bytes(into), data);
+                assert_eq!(memory.bytes(slice.part(0, 1000)), [0xEE; 1000]);
+                assert_eq!(memory.bytes(slice.part(39_000, 1000)), [0xEE; 1000]);
+                assert_eq!(session.landing(), None);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_landing_that_fits_exactly_ends_the_data() {
+    let mut memory = TestMemory::default();
+    let (mut session, controller) = initialized(NONE, 0, &mut memory);
+    let slice = memory.allocate(8192).unwrap();
+    session.send_entry(1, &[0; 64], Data::Receive(slice), false, &mut memory);
+    let bytes = controller.data(1, 0, &pattern(8192), FLAG_LAST | FLAG_SUCCESS);
+    assert_eq!(session.landing(), None, "no data is on its way");
+    session.received(&bytes[..24], &mut memory).unwrap();
+    assert_eq!(session.landing(), Some(slice));
+    memory.bytes_mut(slice).copy_from_slice(&pattern(8192));
+    session.landed(8192, &mut memory).unwrap();
+    assert!(matches!(session.poll_arrival(), Some(Arrival::Response { .. })));
+}
+
+#[test]
+fn landed_data_is_held_against_its_digest() {
+    for damaged in [false, true] {
+        let mut memory = TestMemory::default();
+        let (mut session, controller) = initialized(BOTH, 0, &mut memory);
+        let slice = memory.allocate(16_384).unwrap();
+        session.send_entry(1, &[0; 64], Data::Receive(slice), false, &mut memory);
+        let mut bytes = controller.data(1, 0, &pattern(16_384), FLAG_LAST | FLAG_SUCCESS);
+        bytes[5000] ^= u8::from(damaged);
+        session.received(&bytes[..28], &mut memory).unwrap();
+        let landed = land(&mut session, &bytes[28..], 1 << 20, &mut memory);
+        match damaged {
+            false => assert_eq!(landed, Ok(16_384)),
+            true => assert_eq!(landed, Err(Fault::DataDigest)),
+        }
+        assert_eq!(session.poll_arrival().is_some(), !damaged);
+    }
+}
+
+#[test]
+fn what_was_given_up_does_not_land() {
+    let mut memory = TestMemory::default();
+    let (mut session, controller) = initialized(BOTH, 0, &mut memory);
+    let slice = memory.allocate(16_384).unwrap();
+    session.send_entry(2, &[0; 64], Data::Receive(slice), false, &mut memory);
+    session.send_entry(3, &[0; 64], Data::ReceiveBytes(16_384), false, &mut memory);
+    let bytes = controller.data(2, 0, &pattern(16_384), FLAG_LAST | FLAG_SUCCESS);
+    session.received(&bytes[..28], &mut memory).unwrap();
+    assert_eq!(session.landing(), Some(slice));
+    session.discard(2);
+    assert_eq!(session.landing(), None);
+    session.received(&bytes[28..], &mut memory).unwrap();
+    assert!(matches!(session.poll_arrival(), Some(Arrival::Response { .. })));
+    assert_eq!(memory.bytes(slice), [0xEE; 16_384]);
+    // What is handed up as bytes has no buffer to land in.
+    session
+        .received(&controller.data(3, 0, &[1; 16_384], 0)[..28], &mut memory)
+        .unwrap();
+    assert_eq!(session.landing(), None);
+}
+
+#[test]
+fn a_report_that_is_given_up_in_the_middle_of_its_data_ends() {
+    let mut memory = TestMemory::default();
+    let (mut session, controller) = initialized(NONE, 0, &mut memory);
+    session.send_entry(1, &[0; 64], Data::ReceiveBytes(4096), false, &mut memory);
+    let first = controller.data(1, 0, &[7; 100], 0);
+    session.received(&first[..50], &mut memory).unwrap();
+    session.discard(1);
+    session.received(&first[50..], &mut memory).unwrap();
+    session
+        .received(&controller.data(1, 100, &[7; 100], FLAG_LAST), &mut memory)
+        .unwrap();
+    session.received(&controller.response(1, 0), &mut memory).unwrap();
+    let Some(Arrival::Response { bytes, .. }) = session.poll_arrival() else {
+        panic!("no response");
+    };
+    assert!(bytes.is_empty());
+}
+
 #[test]
 fn short_data_of_an_admin_command_is_handed_up_as_it_came() {
     let mut memory = TestMemory::default();
     let (mut session, controller) = initialized(NONE, 0, &mut memory);
-    session.send(0, &[0; 64], Data::ReceiveBytes(4096), false, &mut memory);
+    session.send_entry(0, &[0; 64], Data::ReceiveBytes(4096), false, &mut memory);
     session
         .received(&controller.data(0, 0, &[7; 100], FLAG_LAST), &mut memory)
         .unwrap();
@@ -290,7 +447,7 @@ fn a_read_that_was_given_up_leaves_its_buffer_alone() {
     let mut memory = TestMemory::default();
     let (mut session, controller) = initialized(NONE, 0, &mut memory);
     let slice = memory.allocate(4096).unwrap();
-    session.send(2, &[0; 64], Data::Receive(slice), false, &mut memory);
+    session.send_entry(2, &[0; 64], Data::Receive(slice), false, &mut memory);
     let bytes = controller.data(2, 0, &[7; 4096], FLAG_LAST);
     session.received(&bytes[..124], &mut memory).unwrap();
     session.discard(2);
@@ -393,15 +550,15 @@ fn a_controller_that_breaks_the_protocol_is_told_how() {
         let mut memory = TestMemory::default();
         let (mut session, _) = initialized(NONE, 0, &mut memory);
         let slice = memory.allocate(8192).unwrap();
-        session.send(
+        session.send_entry(
             1,
             &[0; 64],
             Data::Receive(slice.part(0, 4096)),
             false,
             &mut memory,
         );
-        session.send(2, &[0; 64], Data::Send(slice), false, &mut memory);
-        session.send(3, &[0; 64], Data::ReceiveBytes(4096), false, &mut memory);
+        session.send_entry(2, &[0; 64], Data::Send(slice), false, &mut memory);
+        session.send_entry(3, &[0; 64], Data::ReceiveBytes(4096), false, &mut memory);
         sent(&mut session, &mut memory);
         let fault = session.received(&bytes, &mut memory).expect_err(what);
         let Fault::Protocol { fatal, .. } = &fault else {
@@ -423,7 +580,7 @@ fn a_controller_that_breaks_the_protocol_is_told_how() {
     let mut memory = TestMemory::default();
     let (mut session, _) = initialized(NONE, 0, &mut memory);
     let slice = memory.allocate(4096).unwrap();
-    session.send(1, &[0; 64], Data::Receive(slice), false, &mut memory);
+    session.send_entry(1, &[0; 64], Data::Receive(slice), false, &mut memory);
     session.received(&huge, &mut memory).unwrap();
 }
 
@@ -448,7 +605,7 @@ fn damaged_data_and_damaged_headers_are_noticed() {
     let mut memory = TestMemory::default();
     let (mut session, controller) = initialized(BOTH, 0, &mut memory);
     let slice = memory.allocate(64).unwrap();
-    session.send(1, &[0; 64], Data::Receive(slice), false, &mut memory);
+    session.send_entry(1, &[0; 64], Data::Receive(slice), false, &mut memory);
     let mut bytes = controller.data(1, 0, &[7; 64], FLAG_LAST | FLAG_SUCCESS);
     assert_eq!(
         bytes[1],
@@ -460,7 +617,7 @@ fn damaged_data_and_damaged_headers_are_noticed() {
     assert_eq!(session.poll_arrival(), None);
 
     let (mut session, controller) = initialized(BOTH, 0, &mut memory);
-    session.send(1, &[0; 64], Data::None, false, &mut memory);
+    session.send_entry(1, &[0; 64], Data::None, false, &mut memory);
     let mut bytes = controller.response(1, 0);
     bytes[9] ^= 1;
     let fault = session.received(&bytes, &mut memory).unwrap_err();
@@ -495,7 +652,7 @@ fn unsent_payloads_are_given_back() {
     let mut memory = TestMemory::default();
     let (mut session, _) = initialized(NONE, 0, &mut memory);
     let slice = memory.allocate(4096).unwrap();
-    session.send(1, &[0; 64], Data::Send(slice), true, &mut memory);
+    session.send_entry(1, &[0; 64], Data::Send(slice), true, &mut memory);
     assert_eq!(memory.holders(slice.buffer), 2);
     session.release(&mut memory);
     assert_eq!(memory.holders(slice.buffer), 1);
@@ -513,9 +670,9 @@ proptest! {
         let mut memory = TestMemory::default();
         let (mut session, controller) = initialized(digests, 0, &mut memory);
         let slice = memory.allocate(4096).unwrap();
-        session.send(1, &[0; 64], Data::Receive(slice), false, &mut memory);
-        session.send(2, &[0; 64], Data::Send(slice), false, &mut memory);
-        session.send(3, &[0; 64], Data::ReceiveBytes(4096), false, &mut memory);
+        session.send_entry(1, &[0; 64], Data::Receive(slice), false, &mut memory);
+        session.send_entry(2, &[0; 64], Data::Send(slice), false, &mut memory);
+        session.send_entry(3, &[0; 64], Data::ReceiveBytes(4096), false, &mut memory);
         let mut bytes = Vec::new();
         for (kind, flags, cid, words, length) in noise {
             let cid = cid % 5;
