@@ -549,7 +549,7 @@ impl Multipath {
         memory: &mut dyn Memory,
     ) {
         let retries_max = self.config.retries_max;
-        let Some(pending) = self.requests.get_mut(key) else {
+        let Some(pending) = self.requests.find_mut(key) else {
             return;
         };
         assert_eq!(
@@ -582,7 +582,7 @@ impl Multipath {
         let mut sent = false;
         let mut stuck = BTreeSet::new();
         for key in self.queued.values().copied().collect::<Vec<_>>() {
-            let pending = self.requests.get(key).expect("what waits has not ended");
+            let pending = self.requests.find(key).expect("what waits has not ended");
             let (volume, command) = (pending.volume, pending.command);
             if stuck.contains(&volume) {
                 continue;
@@ -623,7 +623,7 @@ impl Multipath {
         let taken = path.association.submit(now, nsid, tag, command, memory);
         taken.expect("a live path takes requests");
         self.last_path = path.range;
-        self.requests.get_mut(key).expect("the caller has it").on = Some(path.range);
+        self.requests.find_mut(key).expect("the caller has it").on = Some(path.range);
     }
 
     /// The path for a namespace: one where it is optimized, or else one where it is not; those that are alike take turns.

@@ -123,7 +123,7 @@ impl Requests {
             return None;
         }
         let key = self.insert(tag, nsid, command, memory);
-        let request = self.table.get_mut(key).expect("just put there");
+        let request = self.table.find_mut(key).expect("just put there");
         (request.cut, request.uncut, request.parts) = (length, false, 1);
         Some(key)
     }
@@ -163,7 +163,7 @@ impl Requests {
     /// Cuts the next part off the request that waits longest.
     pub(crate) fn next_part(&mut self, limits: Limits) -> Option<Part> {
         let key = *self.waiting.front()?;
-        let request = self.table.get_mut(key).expect("what waits has not ended");
+        let request = self.table.find_mut(key).expect("what waits has not ended");
         let total = request.command.range().length.0;
         let length = (total - request.cut).min(limits.of(&request.command));
         let command = match length == total {
@@ -190,7 +190,7 @@ impl Requests {
     ) -> Option<Ended> {
         let request = self
             .table
-            .get_mut(key)
+            .find_mut(key)
             .expect("a request stays as long as its parts");
         request.parts -= 1;
         if request.outcome.is_ok() {
@@ -207,7 +207,7 @@ impl Requests {
     pub(crate) fn abandon(&mut self, tag: Tag, memory: &mut dyn Memory) -> Option<RequestKey> {
         let wanted = |request: &Inflight| request.tag == tag && !request.abandoned;
         let (key, _) = self.table.iter().find(|(_, request)| wanted(request))?;
-        self.table.get_mut(key).expect("found above").abandoned = true;
+        self.table.find_mut(key).expect("found above").abandoned = true;
         self.stop_cutting(key);
         match self.end_if_over(key, memory) {
             Some(_) => None,
@@ -231,7 +231,7 @@ impl Requests {
     }
 
     fn stop_cutting(&mut self, key: RequestKey) {
-        let request = self.table.get_mut(key).expect("the caller looked it up");
+        let request = self.table.find_mut(key).expect("the caller looked it up");
         if core::mem::take(&mut request.uncut) {
             self.waiting.retain(|waiting| *waiting != key);
         }
@@ -239,7 +239,7 @@ impl Requests {
 
     #[inline]
     fn end_if_over(&mut self, key: RequestKey, memory: &mut dyn Memory) -> Option<Ended> {
-        let request = self.table.get_mut(key).expect("the caller looked it up");
+        let request = self.table.find_mut(key).expect("the caller looked it up");
         if request.parts > 0 || request.uncut {
             return None;
         }

@@ -69,13 +69,13 @@ impl<T> Slab<T> {
     }
 
     #[inline]
-    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+    pub(crate) fn find_mut(&mut self, key: Key) -> Option<&mut T> {
         let row = self.rows.get_mut(key.row as usize)?;
         row.value.as_mut().filter(|_| row.generation == key.generation)
     }
 
     #[inline]
-    pub(crate) fn get(&self, key: Key) -> Option<&T> {
+    pub(crate) fn find(&self, key: Key) -> Option<&T> {
         let row = self.rows.get(key.row as usize)?;
         row.value.as_ref().filter(|_| row.generation == key.generation)
     }
@@ -116,13 +116,13 @@ mod tests {
     fn a_key_finds_its_own_row_or_nothing() {
         let mut slab = Slab::default();
         let (one, two) = (slab.insert("one"), slab.insert("two"));
-        assert_eq!((slab.get(one), slab.len()), (Some(&"one"), 2));
+        assert_eq!((slab.find(one), slab.len()), (Some(&"one"), 2));
         assert_eq!(slab.remove(one), Some("one"));
-        assert_eq!((slab.remove(one), slab.get(one), slab.len()), (None, None, 1));
+        assert_eq!((slab.remove(one), slab.find(one), slab.len()), (None, None, 1));
         let three = slab.insert("three");
         assert_ne!(three, one);
-        assert_eq!(slab.get(one), None, "the row is another's");
-        assert_eq!(slab.get_mut(three), Some(&mut "three"));
+        assert_eq!(slab.find(one), None, "the row is another's");
+        assert_eq!(slab.find_mut(three), Some(&mut "three"));
         let four = slab.insert("four");
         let all: Vec<_> = slab.iter().collect();
         assert_eq!(all, [(three, &"three"), (two, &"two"), (four, &"four")]);
@@ -135,6 +135,6 @@ mod tests {
         slab.remove(first);
         let key = slab.insert(());
         assert_eq!(Key::of_number(key.number()), key);
-        assert_eq!(slab.get(Key::of_number(u64::MAX)), None);
+        assert_eq!(slab.find(Key::of_number(u64::MAX)), None);
     }
 }
