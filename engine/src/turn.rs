@@ -36,6 +36,10 @@ const TURNS_WITHOUT_EPOLL: u32 = 16;
 /// Of so many looks that found nothing one asks epoll, and lets other threads run first.
 const LOOKS_CLOSE: u32 = 4;
 
+/// With so many requests under way at disks, the time it takes to be woken for one hides behind the others: polling would cost
+/// CPU, and bring nothing.
+const DISK_REQUESTS_HIDE_WAKING: u64 = 8;
+
 /// The reactor's thread.
 pub(crate) fn run<M: Machine>(
     config: ReactorConfig,
@@ -198,6 +202,9 @@ impl<M: Machine> Reactor<M> {
             true => 0,
             false => self.dry_looks.wrapping_add(1),
         };
+        if self.world.disks.requests() >= DISK_REQUESTS_HIDE_WAKING {
+            return Wait::Sleep;
+        }
         let wait = self.pace.dry(clock::now());
         if wait == Wait::Poll && self.dry_looks % LOOKS_CLOSE == LOOKS_CLOSE - 1 {
             crate::affinity::let_others_run();
