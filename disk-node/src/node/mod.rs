@@ -318,16 +318,10 @@ impl Node {
         }
     }
 
-    /// Takes what the target asks for.
+    /// Does what the target asks for; what it has for the driver, the driver takes.
     fn pump(&mut self, now: Time, memory: &mut dyn Memory) {
-        while let Some(output) = self.target.poll_output() {
-            match output {
-                TargetOutput::Send { connection, segment } => {
-                    self.outputs.push_back(Output::Send { connection, segment });
-                }
-                TargetOutput::Close { connection, abort } => {
-                    self.outputs.push_back(Output::Close { connection, abort });
-                }
+        while let Some(asked) = self.target.poll_asked() {
+            match asked {
                 TargetOutput::Execute {
                     io,
                     subsystem,
@@ -340,16 +334,8 @@ impl Node {
                     nsid,
                     state,
                 } => self.persist(now, disk_of(subsystem), nsid, state, memory),
-                TargetOutput::HandOver {
-                    connection,
-                    reactor,
-                    received,
-                } => self.outputs.push_back(Output::HandOver {
-                    connection,
-                    reactor,
-                    received,
-                }),
                 TargetOutput::HostsChanged { .. } => {}
+                other => unreachable!("{other:?} is for the driver"),
             }
         }
     }
@@ -380,6 +366,23 @@ impl Node {
     }
 }
 
+fn for_driver(output: TargetOutput) -> Output<NodeReport> {
+    match output {
+        TargetOutput::Send { connection, segment } => Output::Send { connection, segment },
+        TargetOutput::Close { connection, abort } => Output::Close { connection, abort },
+        TargetOutput::HandOver {
+            connection,
+            reactor,
+            received,
+        } => Output::HandOver {
+            connection,
+            reactor,
+            received,
+        },
+        other => unreachable!("{other:?} was asked of the node, which has done it"),
+    }
+}
+
 impl Machine for Node {
     type Control = NodeControl;
     type Report = NodeReport;
@@ -403,7 +406,10 @@ impl Machine for Node {
     }
 
     fn poll_output(&mut self) -> Option<Output<NodeReport>> {
-        self.outputs.pop_front()
+        match self.outputs.pop_front() {
+            Some(output) => Some(output),
+            None => self.target.poll_output().map(for_driver),
+        }
     }
 
     fn next_timeout(&self) -> Option<Time> {

@@ -86,6 +86,7 @@ struct Machine {
     node: Node,
     memory: Buffers,
     asked: Vec<DiskRequestId>,
+    answering: Vec<DiskRequestId>,
     sent: Vec<(ConnectionId, Segment)>,
 }
 
@@ -106,7 +107,8 @@ impl Machine {
     /// The disks answer, until they are asked nothing more.
     fn answer(&mut self) {
         while !self.asked.is_empty() {
-            for request in std::mem::take(&mut self.asked) {
+            std::mem::swap(&mut self.asked, &mut self.answering);
+            while let Some(request) = self.answering.pop() {
                 self.tell(Event::DiskCompleted {
                     request,
                     result: Ok(()),
@@ -164,6 +166,7 @@ impl Load {
             node: Node::new(options()),
             memory: Buffers::new(128),
             asked: Vec::new(),
+            answering: Vec::new(),
             sent: Vec::new(),
         };
         machine.tell(Event::Timeout);
@@ -230,7 +233,7 @@ impl Load {
 
     fn bring_back(&mut self) -> bool {
         let mut bytes: BTreeMap<ConnectionId, Vec<u8>> = BTreeMap::new();
-        for (connection, segment) in std::mem::take(&mut self.machine.sent) {
+        for (connection, segment) in self.machine.sent.drain(..) {
             unwrap(
                 segment,
                 &mut self.machine.memory,

@@ -215,7 +215,7 @@ impl Target {
         {
             controller.routes.count_at(place.nsid, counted_at);
         }
-        self.outputs.push_back(TargetOutput::Execute {
+        self.asked.push_back(TargetOutput::Execute {
             io,
             subsystem: place.subsystem,
             nsid: place.nsid,

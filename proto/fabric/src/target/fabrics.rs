@@ -173,7 +173,7 @@ impl Target {
         if let SubsystemRef::Key(subsystem) = subsystem
             && is_new
         {
-            self.outputs
+            self.asked
                 .push_back(TargetOutput::HostsChanged { subsystem, hosts });
         }
         if let Some(deadline) = deadline {

@@ -156,7 +156,10 @@ pub struct Target {
     evicting: bool,
     /// Nothing is due before.
     timer: Option<Time>,
+    /// For the driver, in order.
     outputs: VecDeque<TargetOutput>,
+    /// For the node, in order.
+    asked: VecDeque<TargetOutput>,
 }
 
 impl Target {
@@ -205,6 +208,7 @@ impl Target {
             evicting: false,
             timer: None,
             outputs: VecDeque::new(),
+            asked: VecDeque::new(),
         }
     }
 
@@ -258,7 +262,13 @@ impl Target {
 
     /// The next thing to do, until none is left.
     pub fn poll_output(&mut self) -> Option<TargetOutput> {
-        self.outputs.pop_front()
+        self.asked.pop_front().or_else(|| self.outputs.pop_front())
+    }
+
+    /// The next thing to do that is for the node itself. What is for its driver ([`TargetOutput::Send`], `Close`, `HandOver`)
+    /// stays until the driver asks: so it goes by the node without stopping.
+    pub fn poll_asked(&mut self) -> Option<TargetOutput> {
+        self.asked.pop_front()
     }
 
     /// When [`Target::handle_timeout`] should be called.

@@ -146,7 +146,7 @@ impl Target {
             durable: persist.is_none().then_some(true),
         });
         if let Some(state) = persist {
-            self.outputs.push_back(TargetOutput::PersistReservation {
+            self.asked.push_back(TargetOutput::PersistReservation {
                 subsystem: place.subsystem,
                 nsid: place.nsid,
                 state,

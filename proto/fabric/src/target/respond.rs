@@ -223,7 +223,7 @@ impl Target {
         if let SubsystemRef::Key(key) = subsystem
             && !hosts.contains(&controller.host)
         {
-            self.outputs.push_back(TargetOutput::HostsChanged {
+            self.asked.push_back(TargetOutput::HostsChanged {
                 subsystem: key,
                 hosts,
             });
