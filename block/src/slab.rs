@@ -152,7 +152,7 @@ impl<T> Slab<T> {
 
 #[cfg(test)]
 mod tests {
-    //! Deliberate bugs these catch: a place's uses not counted, a place freed twice, the chain of free places cut.
+    //! Deliberate bugs these catch: a place's uses not counted, a place never used again, the chain of free places cut.
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
@@ -161,11 +161,14 @@ mod tests {
         #[test]
         fn behaves_like_a_tree_of_names_that_are_never_reused(steps in prop::collection::vec((any::<bool>(), any::<u16>()), 0..300)) {
             let (mut slab, mut oracle, mut gone) = (Slab::default(), BTreeMap::new(), Vec::new());
+            let mut most = 0;
             for (number, (insert, pick)) in steps.into_iter().enumerate() {
                 if insert || oracle.is_empty() {
                     let slot = slab.insert(number);
                     prop_assert!(!gone.contains(&slot));
                     prop_assert_eq!(oracle.insert(slot, number), None);
+                    most = most.max(oracle.len());
+                    prop_assert!(slot.index() < most, "no more places than were ever needed at a time");
                 } else {
                     let slot = *oracle.keys().nth(usize::from(pick) % oracle.len()).expect("inside");
                     *slab.find_mut(slot).expect("there") += 1000;

@@ -4,7 +4,7 @@
 use block::thin::{VolumeId, VolumeUsage};
 use block::{Blocks, Duration, RequestId, Status, Time};
 use cluster::node_config::VolumeConfig;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Set in the names of requests that are the pool's own verbs, clear in those of hosts.
 pub(crate) const VERB: u64 = 1 << 63;
@@ -36,6 +36,8 @@ impl Verb {
 pub(crate) struct Volumes {
     next: u64,
     under_way: BTreeMap<RequestId, Verb>,
+    /// Their volumes.
+    busy: BTreeSet<VolumeId>,
     /// Refused for good under this owner (no room in the map, a size that cannot be): not asked again until the wish changes.
     refused: BTreeMap<VolumeId, (Verb, Status)>,
     retry_at: Option<Time>,
@@ -60,10 +62,7 @@ impl Volumes {
             let Some(verb) = verb(volume, &present) else {
                 continue;
             };
-            let busy = self
-                .under_way
-                .values()
-                .any(|other| other.volume() == verb.volume());
+            let busy = self.busy.contains(&verb.volume());
             let hopeless = self
                 .refused
                 .get(&verb.volume())
@@ -72,6 +71,7 @@ impl Volumes {
                 let id = RequestId(VERB | self.next);
                 self.next += 1;
                 self.under_way.insert(id, verb);
+                self.busy.insert(verb.volume());
                 verbs.push((id, verb));
             }
         }
@@ -83,6 +83,7 @@ impl Volumes {
         let Some(verb) = self.under_way.remove(&id) else {
             return;
         };
+        self.busy.remove(&verb.volume());
         match status {
             Status::Success => {}
             Status::Invalid | Status::OutOfSpace | Status::OutOfRange => {
@@ -96,7 +97,7 @@ impl Volumes {
 
     /// Volumes with a verb under way: until it has ended the map may still gain them.
     pub(crate) fn busy(&self) -> impl Iterator<Item = VolumeId> {
-        self.under_way.values().map(|verb| verb.volume())
+        self.busy.iter().copied()
     }
 
     /// When to plan again although nothing has changed.
@@ -107,6 +108,7 @@ impl Volumes {
     /// The slice is gone, and with it what was under way.
     pub(crate) fn forget_verbs(&mut self) {
         self.under_way.clear();
+        self.busy.clear();
         self.refused.clear();
         self.retry_at = None;
     }

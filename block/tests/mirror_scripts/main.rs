@@ -3,7 +3,9 @@
 //!
 //! Lines: `A: write 2304+1` is a request to leg A (in blocks of the leg), `ask A B` asks the store to record that set,
 //! `done 1 Success` ends request 1.
+#[path = "../mirror_world/mod.rs"]
 mod mirror_world;
+mod steady;
 
 use block::leg_format::{LegGeometry, Superblock};
 use block::mirror::{
