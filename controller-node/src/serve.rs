@@ -138,7 +138,8 @@ fn seat(options: &Options, reactor: usize, news: &Arc<News>) -> Seat<ControllerN
     let index = ReactorIndex(u32::try_from(reactor).expect("few reactors"));
     let build = move |_: &engine::Opened| {
         let nqn = node.host_nqn().0;
-        ControllerNode::on_reactor(index, node, nqn, incarnation, tuning, TargetConfig::default())
+        let limits = TargetConfig::default().within_pool(share);
+        ControllerNode::on_reactor(index, node, nqn, incarnation, tuning, limits)
     };
     let hearing = news.clone();
     Seat {

@@ -177,6 +177,7 @@ fn seat(
 ) -> Seat<Node> {
     let all = options.disks.len();
     let own: Vec<DiskOption> = disks.iter().map(|disk| options.disks[*disk].clone()).collect();
+    let share = front::share_bytes(options.buffer_bytes, own.len(), all);
     let config = ReactorConfig {
         name: match reactor {
             0 => "disk-node".to_owned(),
@@ -187,12 +188,13 @@ fn seat(
             _ => Vec::new(),
         },
         disks: own.iter().map(disk_config).collect(),
-        memory_bytes: front::share_bytes(options.buffer_bytes, own.len(), all),
+        memory_bytes: share,
         disk_backend: options.backend,
         ..ReactorConfig::default()
     };
     let part = DiskNodeOptions {
         disks: own,
+        target: options.target.clone().within_pool(share),
         ..options.clone()
     };
     let index = ReactorIndex(reactor as u32);

@@ -18,45 +18,80 @@ enum Verdict {
     Failed(String),
 }
 
-/// Look at one operation, and write down how it stands if that changed.
-pub(crate) async fn look_at(shared: &Shared, id: OperationId, pool: PoolId) -> Result<(), TransactionError> {
-    store::transaction(&shared.store, |txn| async move {
-        judge_and_note(&txn, id, pool).await
-    })
-    .await
-}
+/// How many operations change in one transaction: each is compared and written, and a transaction holds 128 of either, beside what
+/// is read of the pool.
+const OPERATIONS_PER_COMMIT: usize = 50;
 
-async fn judge_and_note(txn: &Txn, id: OperationId, pool: PoolId) -> Result<(), TransactionError> {
-    let Some(mut operation) = txn.get::<Operation>(key::operation(id)).await? else {
-        return Ok(());
-    };
-    if !operation.state.is_running() {
+/// Look at a pool's operations, and write down how they stand where that changed.
+///
+/// The pool is read once for all of them, and once for every transaction that writes: not once for each, or a thousand wishes for a pool
+/// of a thousand volumes would read a million records.
+pub(crate) async fn look_at(
+    shared: &Shared,
+    running: &[OperationId],
+    pool: PoolId,
+) -> Result<(), TransactionError> {
+    if running.is_empty() {
         return Ok(());
     }
+    let changed: Vec<OperationId> = store::transaction(&shared.store, |txn| async move {
+        let judged = judged(&txn, running, pool).await?;
+        Ok::<_, TransactionError>(judged.into_iter().map(|operation| operation.id).collect())
+    })
+    .await?;
+    for some in changed.chunks(OPERATIONS_PER_COMMIT) {
+        store::transaction(&shared.store, |txn| async move {
+            for operation in judged(&txn, some, pool).await? {
+                txn.put(key::operation(operation.id), &operation)?;
+            }
+            Ok::<_, TransactionError>(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// Of these operations those that stand otherwise than is written down, as they stand.
+async fn judged(txn: &Txn, ids: &[OperationId], pool: PoolId) -> Result<Vec<Operation>, TransactionError> {
     let input = load::pool_input(txn, pool).await?;
     let progress: Option<PoolProgress> = txn.peek(key::progress(pool)).await?;
-    let host = match operation.wish {
-        Wish::Attach { host, .. } | Wish::Detach { host, .. } => {
-            txn.peek::<HostSpec>(key::host(host)).await?
-        }
-        _ => None,
-    };
     let waits = progress.map(|progress| progress.waits).unwrap_or_default();
-    let state = match judge(operation.wish, input.as_ref(), host.as_ref()) {
-        Verdict::Waits(own) => OperationState::Running {
-            waits_for: if own.is_empty() { waits } else { own },
+    let mut changed = Vec::new();
+    for id in ids {
+        let Some(mut operation) = txn.get::<Operation>(key::operation(*id)).await? else {
+            continue;
+        };
+        if !operation.state.is_running() {
+            continue;
+        }
+        let host = match operation.wish {
+            Wish::Attach { host, .. } | Wish::Detach { host, .. } => {
+                txn.peek::<HostSpec>(key::host(host)).await?
+            }
+            _ => None,
+        };
+        let state = state_of(judge(operation.wish, input.as_ref(), host.as_ref()), &waits);
+        if state != operation.state {
+            operation.state = state;
+            changed.push(operation);
+        }
+    }
+    Ok(changed)
+}
+
+/// As it is written down.
+fn state_of(verdict: Verdict, pool_waits: &[String]) -> OperationState {
+    match verdict {
+        Verdict::Waits(own) if own.is_empty() => OperationState::Running {
+            waits_for: pool_waits.to_vec(),
         },
+        Verdict::Waits(own) => OperationState::Running { waits_for: own },
         Verdict::Done => OperationState::Done { at_ms: now_ms() },
         Verdict::Failed(reason) => OperationState::Failed {
             reason,
             at_ms: now_ms(),
         },
-    };
-    if state != operation.state {
-        operation.state = state;
-        txn.put(key::operation(id), &operation)?;
     }
-    Ok(())
 }
 
 /// How a wish stands. Waits that are empty are those of its pool.

@@ -36,10 +36,7 @@ async fn round(shared: &Shared, directory: &SharedDirectory, pool: PoolId) -> Re
         .lock()
         .expect("no panic while the directory is held")
         .operations_of(pool);
-    for operation in running {
-        operations::look_at(shared, operation, pool).await?;
-    }
-    Ok(())
+    operations::look_at(shared, &running, pool).await
 }
 
 /// Plan the pool as of the transaction's snapshot, and write what changes.

@@ -106,6 +106,23 @@ async fn from_a_wish_to_a_volume_and_back() {
     worker.end().await;
 }
 
+/// More operations than one transaction holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_wishes_at_a_time_all_come_true() {
+    let fabric = Fabric::new(2, 1).await;
+    let worker = fabric.start_worker();
+    let (pool, made) = fabric.create_pool("p", 2, 1).await;
+    fabric.done(made).await;
+    let mut wishes = Vec::new();
+    for number in 0..130 {
+        wishes.push(fabric.create_volume(pool, &format!("v{number}")).await.1);
+    }
+    for wish in wishes {
+        fabric.done(wish).await;
+    }
+    worker.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_workers_share_and_one_takes_over() {
     let fabric = Fabric::new(3, 3).await;

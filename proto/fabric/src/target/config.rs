@@ -81,6 +81,16 @@ impl Default for TargetConfig {
 /// In [`NamespaceConfig::hosts`]: whoever asks. For measuring; no host can be named so (it has not the form of an NQN).
 pub const ANY_HOST: &str = "*";
 
+impl TargetConfig {
+    /// The same limits for a target that shares a pool of so many bytes with little else: three quarters of it are for
+    /// commands (and, however small the pool, what one command may need).
+    pub fn within_pool(mut self, pool_bytes: u64) -> TargetConfig {
+        let one_compare = 2 * u64::from(self.transfer_bytes_max());
+        self.payload_bytes_max = (pool_bytes / 4 * 3).max(one_compare);
+        self
+    }
+}
+
 /// A subsystem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SubsystemConfig {
