@@ -83,7 +83,7 @@ def connections(bench):
 
 def reactors(bench, stage, count, size):
     """A node with as many disks, each on a reactor of its own: their namespaces."""
-    return bench.targets(stage, [f"memory:{size}"] * count, name="reactors", cores=bench.all_cores)
+    return bench.targets(stage, [f"memory:{size}"] * count, name="reactors", cores=bench.all_cores, more=["--cores", count])
 
 
 def at_once(bench, namespaces, mix, depth):

@@ -4,6 +4,7 @@ use super::hosts::HostsOptions;
 use crate::size;
 use clap::{Args, Subcommand, ValueEnum};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 use uuid::Uuid;
 
@@ -171,6 +172,9 @@ pub(crate) struct ServeOptions {
     /// Keep it on this core
     #[arg(long)]
     pub(crate) pin: Option<usize>,
+    /// Reactors, each with disks of its own: never more than disks
+    #[arg(long, default_value = "1")]
+    pub(crate) cores: NonZeroUsize,
     /// The most that payload buffers take
     #[arg(long, value_parser = size::parse, default_value = "256MiB")]
     pub(crate) memory: u64,

@@ -34,6 +34,7 @@ pub(super) fn serve(options: &ServeOptions) -> anyhow::Result<ExitCode> {
         .map(|disk| disk.parse())
         .collect::<Result<_, _>>()?;
     config.buffer_bytes = options.memory;
+    config.reactors = options.cores.get();
     if options.no_io_uring {
         config.backend = WantedBackend::Threads;
     }
