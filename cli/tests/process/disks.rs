@@ -97,7 +97,7 @@ fn formatting_refuses_what_is_no_disk() {
     let folder_itself = folder.path().display();
     format(folder.path(), &[]).refused(
         1,
-        &format!("{folder_itself} is not a disk: give a file or a block device"),
+        &format!("{folder_itself} is not a disk: give a file, a block device or an NVMe namespace's character device"),
     );
     format(&folder.path().join("none"), &[]).refused_with(1, "No such file or directory");
 }
