@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 const NSID: u32 = 1;
+/// How long a disk may be said not to be served.
+const PLACES_PATIENCE: Duration = Duration::from_secs(10);
 /// How long the disk may take to be ready: zeroing it included.
 const READY_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -81,13 +83,17 @@ fn whole_disks(node: DiskNodeId, disks: &[DiskStatus]) -> DiskNodeConfig {
 }
 
 fn wait_until_served(node: &DiskNode, legs: usize) -> anyhow::Result<()> {
-    let until = Instant::now() + READY_PATIENCE;
+    let begun = Instant::now();
+    let until = begun + READY_PATIENCE;
     let mut version = 0;
     while Instant::now() < until {
         let status = node.disk_node_status();
         let ready = |leg: &&LegStatus| leg.state == LegState::Ready;
         let underway = |leg: &&LegStatus| matches!(leg.state, LegState::Ready | LegState::Zeroing { .. });
-        if let Some(leg) = status.legs.iter().find(|leg| !underway(leg)) {
+        // Until every reactor has been told where all disks are, one may say of another's that it is not here.
+        if let Some(leg) = status.legs.iter().find(|leg| !underway(leg))
+            && begun.elapsed() > PLACES_PATIENCE
+        {
             bail!("a disk cannot be served: {:?}", leg.state);
         }
         if status.legs.iter().filter(ready).count() == legs {
