@@ -11,7 +11,7 @@
 //!
 //! Not here: who holds what (the counts only say how many).
 
-use crate::stand_in::{self, StandIn, StandIns};
+use crate::stand_in::{StandIn, StandIns};
 use block::{BufferId, BufferSlice, Memory};
 use std::io;
 
@@ -162,14 +162,13 @@ impl Pool {
         (self.slabs.len() * SLAB_BYTES) as u64
     }
 
-    /// Lets bytes elsewhere stand for a buffer's first: from now on it reads as if they had been copied. False if it cannot be,
-    /// or would not pay: then they must be copied.
+    /// Lets bytes elsewhere stand for a buffer's first: from now on it reads as if they had been copied. False if it cannot be:
+    /// then they must be copied.
     ///
     /// # Safety
     /// The bytes stay where they are, and as they are, until [`Pool::own_bytes_of`] was told of their range.
     pub(crate) unsafe fn stand_in(&mut self, slice: BufferSlice, bytes: *const u8) -> bool {
-        let length = slice.length as usize;
-        if length < stand_in::LENGTH_MIN || slice.offset != 0 || !self.stand_ins.has_room() {
+        if slice.offset != 0 || !self.stand_ins.has_room() {
             return false;
         }
         self.checked_offset(slice);
@@ -177,7 +176,7 @@ impl Pool {
         self.stand_ins.add(StandIn {
             buffer: slice.buffer,
             start: bytes,
-            length,
+            length: slice.length as usize,
         });
         true
     }
@@ -397,34 +396,50 @@ impl Memory for Pool {
     }
 }
 
-/// Anonymous memory of the process: reads as zeroes until written, taken from the machine page by page as touched.
+/// Anonymous memory of the process: reads as zeroes until written, taken from the machine as touched. By huge pages where the
+/// kernel has some free (2 MiB; nothing needs to be set aside for that): a payload anywhere in a large region is then found
+/// without walking page tables, which in a virtual machine costs more than copying it.
 pub(crate) struct Region {
     start: *mut u8,
     length: usize,
+    /// What is mapped begins so much before `start`, which lies at the beginning of a huge page.
+    before: usize,
 }
+
+const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 // SAFETY: a region is plain memory that belongs to whoever owns the value; nothing ties it to a thread.
 unsafe impl Send for Region {}
 
 impl Region {
     pub(crate) fn reserve(length: usize) -> io::Result<Region> {
+        let mapped = length
+            .checked_add(HUGE_PAGE_BYTES)
+            .ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))?;
         // SAFETY: a fresh anonymous mapping touches no memory that anybody has.
-        let start = unsafe {
+        let base = unsafe {
             libc::mmap(
                 std::ptr::null_mut(),
-                length,
+                mapped,
                 libc::PROT_READ | libc::PROT_WRITE,
                 libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
                 -1,
                 0,
             )
         };
-        if start == libc::MAP_FAILED {
+        if base == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
+        let before = base.cast::<u8>().align_offset(HUGE_PAGE_BYTES);
+        // SAFETY: less than a huge page, and so much more than `length` is mapped.
+        let start = unsafe { base.cast::<u8>().add(before) };
+        // SAFETY: inside the mapping; it changes nothing that can be read there. A kernel without huge pages refuses: then the
+        // pages are small ones.
+        let _ = unsafe { libc::madvise(start.cast(), length, libc::MADV_HUGEPAGE) };
         Ok(Region {
-            start: start.cast(),
+            start,
             length,
+            before,
         })
     }
 
@@ -465,8 +480,8 @@ impl Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: mapped by `reserve` with this length, and nobody can have a reference into it any more.
-        unsafe { libc::munmap(self.start.cast(), self.length) };
+        // SAFETY: mapped by `reserve` from there with this length, and nobody can have a reference into it any more.
+        unsafe { libc::munmap(self.start.sub(self.before).cast(), self.length + HUGE_PAGE_BYTES) };
     }
 }
 

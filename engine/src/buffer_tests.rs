@@ -97,7 +97,7 @@ fn an_exhausted_pool_says_none_and_recovers() {
 
 #[test]
 fn what_stands_in_reads_as_if_it_had_been_copied() {
-    const LENGTH: usize = stand_in::LENGTH_MIN;
+    const LENGTH: usize = 16 << 10;
     let mut pool = Pool::new(4 * MIB).unwrap();
     let mut elsewhere: Vec<u8> = (0..4 * LENGTH).map(|at| (at / 7) as u8).collect();
     let expected = elsewhere.clone();
@@ -133,15 +133,35 @@ fn what_stands_in_reads_as_if_it_had_been_copied() {
 #[test]
 fn no_more_stand_in_than_are_searched_fast() {
     let mut pool = Pool::new(64 * MIB).unwrap();
-    let elsewhere = vec![7; stand_in::LENGTH_MIN];
-    let mut stand_in = |length| {
-        let slice = pool.allocate(length).unwrap();
+    let elsewhere = vec![7; 4096];
+    let mut slices = Vec::new();
+    let mut stand_in = |pool: &mut Pool| {
+        slices.push(pool.allocate(4096).unwrap());
         // SAFETY: the bytes do not change.
-        unsafe { pool.stand_in(slice, elsewhere.as_ptr()) }
+        unsafe { pool.stand_in(slices[slices.len() - 1], elsewhere.as_ptr()) }
     };
-    assert!(!stand_in(4096), "a short one is copied");
-    let long = stand_in::LENGTH_MIN as u32;
-    assert_eq!((0..100).filter(|_| stand_in(long)).count(), stand_in::COUNT_MAX);
+    let all = stand_in::COUNT_MAX;
+    assert_eq!((0..all + 10).filter(|_| stand_in(&mut pool)).count(), all);
+    // Given back from the middle: the others are found all the same, and there is room for as many.
+    let mut kept = Vec::new();
+    for (index, slice) in slices.into_iter().enumerate() {
+        match index % 3 {
+            0 => pool.release(slice.buffer),
+            _ => kept.push(slice),
+        }
+    }
+    assert!(
+        kept.iter()
+            .take(all / 2)
+            .all(|slice| pool.bytes(*slice) == elsewhere)
+    );
+    pool.own_bytes_of(elsewhere.as_ptr(), 1);
+    assert!(
+        kept.iter()
+            .take(all / 2)
+            .all(|slice| pool.bytes(*slice) == elsewhere),
+        "copied"
+    );
 }
 
 #[test]

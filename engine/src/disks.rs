@@ -71,6 +71,8 @@ pub(crate) struct Disks {
     /// What Dataset Management commands under way point to: a range for every long request of every disk.
     ranges: Region,
     requests: u64,
+    /// Requests to memory, in the order in which they came.
+    at_memory: VecDeque<(DiskRequestId, usize, DiskOperation)>,
     /// The time of this turn, once it has been asked for.
     now: Option<Time>,
     look_at: Time,
@@ -200,6 +202,7 @@ impl Disks {
             zeroes: reserve(ZEROES_BYTES as usize)?,
             ranges: reserve(ranges)?,
             requests: 0,
+            at_memory: VecDeque::new(),
             now: None,
             look_at: Time::ZERO,
             sync_wanted: false,
@@ -226,7 +229,7 @@ impl Disks {
         self.disks.len()
     }
 
-    /// Requests that wait or are under way (those answered at once by memory are not).
+    /// Requests that wait or are under way (those to memory are not).
     pub(crate) fn requests(&self) -> u64 {
         self.requests
     }
@@ -268,9 +271,10 @@ impl Disks {
             return Some(Err(DiskError::Gone));
         }
         check_range(&operation, entry.size_bytes);
-        if let Place::Memory(memory) = &mut entry.place {
-            memory.execute(&operation, pool);
-            return Some(Ok(()));
+        if let Place::Memory(memory) = &entry.place {
+            memory.expect(&operation);
+            self.at_memory.push_back((request, index, operation));
+            return None;
         }
         if matches!(entry.place, Place::Null) {
             return Some(Ok(()));
@@ -280,6 +284,22 @@ impl Disks {
         let slot = self.store(index, task);
         self.disks[index].queue.push(slot, is_long(&operation));
         self.start_waiting(index).map(|(_, result)| result)
+    }
+
+    /// Requests to memory that have not been carried out.
+    pub(crate) fn at_memory(&self) -> usize {
+        self.at_memory.len()
+    }
+
+    /// Carries out the next request to memory. One by one, so that each one's bytes are still in the caches when they are sent,
+    /// and those of the next are on their way there.
+    pub(crate) fn next_at_memory(&mut self, pool: &mut Pool) -> Option<Ended> {
+        let (request, disk, operation) = self.at_memory.pop_front()?;
+        let Place::Memory(memory) = &mut self.disks[disk].place else {
+            unreachable!("only memory's requests are in this line");
+        };
+        memory.execute(&operation, pool);
+        Some((request, Ok(())))
     }
 
     fn store(&mut self, disk: usize, task: Task) -> usize {
@@ -529,6 +549,7 @@ impl Disks {
     /// Forgets what waits; what is under way at the kernel must still be waited for ([`Disks::requests`]).
     pub(crate) fn forget_waiting(&mut self) {
         self.finishing = true;
+        self.at_memory.clear();
         let mut forgotten = std::mem::take(&mut self.told);
         for disk in &mut self.disks {
             disk.queue.forget_waiting(&mut forgotten);

@@ -6,11 +6,14 @@ use block::Memory;
 use fabric::driver::DiskOperation;
 use std::io;
 
-/// Bytes that read as zeroes until written. Long reads are not copied: the disk's own bytes stand for the buffer's (see
-/// [`stand_in`](crate::stand_in)) until they change. Memory is taken from the machine page by page, as written.
+/// Bytes that read as zeroes until written. What is read is not copied: the disk's own bytes stand for the buffer's (see
+/// [`stand_in`](crate::stand_in)) until they change. Memory is taken from the machine as written.
 pub(crate) struct MemoryDisk {
     region: Region,
 }
+
+/// So much of what a request reads is fetched ahead; the processor fetches on from there.
+const FETCHED_BYTES: usize = 4 << 10;
 
 fn to_index(offset_bytes: u64) -> usize {
     usize::try_from(offset_bytes).expect("the disk is no larger than the address space")
@@ -22,6 +25,14 @@ impl MemoryDisk {
         Ok(MemoryDisk {
             region: Region::reserve(length)?,
         })
+    }
+
+    /// A request will soon be carried out: what it reads is on its way into the caches from now on, at least the beginning.
+    pub(crate) fn expect(&self, operation: &DiskOperation) {
+        if let DiskOperation::Read { offset_bytes, buffer } = *operation {
+            let length = (buffer.length as usize).min(FETCHED_BYTES);
+            fetch(self.region.slice(to_index(offset_bytes), length));
+        }
     }
 
     /// Does the whole request at once. The range has been checked.
@@ -64,6 +75,22 @@ impl MemoryDisk {
         pool.own_bytes_of(self.region.at(to_index(offset_bytes)), to_index(length_bytes));
     }
 }
+
+/// Has bytes fetched into the caches while other work goes on. A request reads its block once, so it is never there already, and
+/// waiting for it would be a third of the work for a short read.
+#[cfg(target_arch = "x86_64")]
+fn fetch(bytes: &[u8]) {
+    use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+    const CACHE_LINE: usize = 64;
+    for line in bytes.chunks(CACHE_LINE) {
+        // SAFETY: every x86-64 processor has this instruction, and it changes nothing that can be seen.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+}
+
+/// Has bytes fetched into the caches.
+#[cfg(not(target_arch = "x86_64"))]
+fn fetch(_bytes: &[u8]) {}
 
 /// Copies whole blocks without reading what was there before, and without driving anything else out of the caches: a disk's
 /// blocks are many, and none is looked at again soon. Half the cost of a plain copy where memory is cold.

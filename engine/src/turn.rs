@@ -1,6 +1,6 @@
 //! The loop: wait, tell the machine what happened, do what it asks.
 //!
-//! One turn tells each ready connection's bytes once (a bounded read), then completed disk requests, then the timeout
+//! One turn tells each ready connection's bytes once or twice (a bounded read), then completed disk requests, then the timeout
 //! if it is due; then everything queued leaves: one gathered send per connection, one submission to the disks. Between two
 //! events all outputs are taken. What an output brings about at once (a connection that cannot be opened, a memory
 //! disk's answer) is told later in the turn or in the next, never inside the call.
@@ -33,6 +33,8 @@ use std::sync::{Arc, mpsc};
 const CLOSE_MAX: usize = 4;
 /// So many turns in a row that found something may do without epoll: then it is asked for the other connections.
 const TURNS_WITHOUT_EPOLL: u32 = 16;
+/// With so much to send the connections that spoke last are looked at once more first.
+const LOOK_AGAIN_BYTES: usize = 16 << 10;
 /// Of so many looks that found nothing one asks epoll, and lets other threads run first.
 const LOOKS_CLOSE: u32 = 4;
 
@@ -184,6 +186,9 @@ impl<M: Machine> Reactor<M> {
             self.look_around(wait);
         }
         self.tell_completions();
+        if self.worked && self.may_look_close() && self.has_payloads_to_send() && self.look_close() {
+            self.tell_completions();
+        }
         self.tell_closings();
         self.tell_timeout();
         self.release_held();
@@ -214,6 +219,14 @@ impl<M: Machine> Reactor<M> {
 
     fn may_look_close(&self) -> bool {
         !self.close.is_empty() && self.turns_without_epoll < TURNS_WITHOUT_EPOLL
+    }
+
+    /// So much is about to leave that a look for what has come meanwhile costs little beside it: its answers leave with it, in fewer
+    /// pieces. Answers without payloads do not wait for others: the peer is the one who has work to do then.
+    fn has_payloads_to_send(&self) -> bool {
+        let sockets = &self.world.sockets;
+        let unsent: usize = self.close.iter().map(|key| sockets.unsent_bytes(*key)).sum();
+        unsent >= LOOK_AGAIN_BYTES
     }
 
     /// Reads from the connections that spoke last; whether one had something.
@@ -256,6 +269,7 @@ impl<M: Machine> Reactor<M> {
         self.memory_came_back()
             || !self.world.closings.is_empty()
             || !self.world.completions.is_empty()
+            || self.world.disks.at_memory() > 0
             || !self.messages.is_empty()
     }
 
@@ -424,12 +438,19 @@ impl<M: Machine> Reactor<M> {
     fn tell_completions(&mut self) {
         let world = &mut self.world;
         world.disks.completed(&mut world.completions);
-        if world.completions.is_empty() {
+        let at_memory = world.disks.at_memory();
+        if world.completions.is_empty() && at_memory == 0 {
             return;
         }
         let now = clock::now();
         for _ in 0..self.world.completions.len() {
             if let Some((request, result)) = self.world.completions.pop_front() {
+                self.tell(now, Event::DiskCompleted { request, result });
+            }
+        }
+        for _ in 0..at_memory {
+            let world = &mut self.world;
+            if let Some((request, result)) = world.disks.next_at_memory(&mut world.pool) {
                 self.tell(now, Event::DiskCompleted { request, result });
             }
         }
