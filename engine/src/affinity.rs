@@ -30,6 +30,16 @@ pub(crate) fn let_others_run() {
     unsafe { libc::sched_yield() };
 }
 
+/// How often another thread has had the core although this one wanted it.
+pub(crate) fn times_displaced() -> u64 {
+    // SAFETY: all zeroes is a valid value of this structure of numbers.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the call writes one such structure.
+    let answer = unsafe { libc::getrusage(libc::RUSAGE_THREAD, &raw mut usage) };
+    assert_eq!(answer, 0, "a thread may ask about itself");
+    usage.ru_nivcsw as u64
+}
+
 #[cfg(test)]
 mod tests {
     use super::pin_to_core;

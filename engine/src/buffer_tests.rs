@@ -140,7 +140,7 @@ fn no_more_stand_in_than_are_searched_fast() {
         // SAFETY: the bytes do not change.
         unsafe { pool.stand_in(slices[slices.len() - 1], elsewhere.as_ptr()) }
     };
-    let all = stand_in::COUNT_MAX;
+    let all = crate::stand_in::COUNT_MAX;
     assert_eq!((0..all + 10).filter(|_| stand_in(&mut pool)).count(), all);
     // Given back from the middle: the others are found all the same, and there is room for as many.
     let mut kept = Vec::new();

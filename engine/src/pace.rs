@@ -1,8 +1,9 @@
 //! How the loop waits when it has run dry: polling while work is likely within microseconds, asleep otherwise.
 //!
 //! Being woken costs a round trip of depth one more than its work does, so it pays to poll for the few microseconds that a
-//! busy peer needs. It does not pay while nothing comes for long, and never while another thread wants the core: a look
-//! that took long let somebody else run, and polling rests for a while.
+//! busy peer needs. It does not pay while nothing comes for long, and never while another thread wants the core: when a look
+//! took long, and another thread ran on the core since the last such look, polling rests for a while. (An interrupt takes
+//! long, too, and wants nothing.)
 //!
 //! How long work took to come while the loop slept says little: where both ends sleep, each waits for the other's waking. So
 //! only polling tells whether polling pays: mostly it goes on where it mostly found work, and elsewhere it is tried as often
@@ -15,7 +16,7 @@
 
 use block::{Duration, Time};
 
-/// A look at the world that takes longer than this, and found nothing, let somebody else run.
+/// A look at the world that takes longer than this, and found nothing, may have let somebody else run.
 const CROWDED: Duration = Duration::from_micros(10);
 /// The first rest from polling after the core was found crowded, and the longest.
 const REST_MIN: Duration = Duration::from_micros(200);
@@ -60,6 +61,8 @@ pub(crate) struct Pace {
     saved: Duration,
     saved_at: Time,
     looked_at: Time,
+    /// How often another thread had had the core, when that was asked last.
+    displaced: u64,
     rests_until: Time,
     rest: Duration,
 }
@@ -74,6 +77,7 @@ impl Pace {
             saved: Duration::ZERO,
             saved_at: Time::ZERO,
             looked_at: Time::ZERO,
+            displaced: 0,
             rests_until: Time::ZERO,
             rest: REST_MIN,
         }
@@ -86,16 +90,17 @@ impl Pace {
         }
     }
 
-    /// A look found nothing, or all work is done.
-    pub(crate) fn dry(&mut self, now: Time) -> Wait {
+    /// A look found nothing, or all work is done. `displaced` says how often another thread has had the core although this one wanted
+    /// it; it is asked seldom.
+    pub(crate) fn dry(&mut self, now: Time, displaced: impl FnOnce() -> u64) -> Wait {
         let since = match self.dry {
             Dry::Sleeping => return Wait::Sleep,
             Dry::Polling { since } => since,
             Dry::No => return self.run_dry(now),
         };
-        let crowded = now.since(self.looked_at) > CROWDED;
+        let long = now.since(self.looked_at) > CROWDED;
         self.looked_at = now;
-        if crowded {
+        if long && self.is_crowded(displaced()) {
             self.rest = match now.since(self.rests_until) < SOON {
                 true => (self.rest * 2).min(REST_MAX),
                 false => REST_MIN,
@@ -109,6 +114,10 @@ impl Pace {
             return self.sleep();
         }
         Wait::Poll
+    }
+
+    fn is_crowded(&mut self, displaced: u64) -> bool {
+        std::mem::replace(&mut self.displaced, displaced) != displaced
     }
 
     fn run_dry(&mut self, now: Time) -> Wait {

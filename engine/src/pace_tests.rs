@@ -1,5 +1,5 @@
 //! Mutants these tests catch: polling without end; polling on though it finds nothing; never trying again whether it pays;
-//! tries that take more than their share; a crowded core polled on; a rest without end, or one that does not grow; what came
+//! tries that take more than their share; a crowded core polled on; an interrupt taken for a crowd; a rest without end, or one that does not grow; what came
 //! after a sleep taken for found.
 
 use super::*;
@@ -11,6 +11,7 @@ struct Loop {
     pace: Pace,
     now: u64,
     polled: u64,
+    displaced: u64,
 }
 
 impl Loop {
@@ -19,7 +20,12 @@ impl Loop {
             pace: Pace::new(most),
             now: 10_000_000,
             polled: 0,
+            displaced: 0,
         }
+    }
+
+    fn dry(&mut self) -> Wait {
+        self.pace.dry(self.now(), || self.displaced)
     }
 
     fn now(&self) -> Time {
@@ -29,12 +35,12 @@ impl Loop {
     /// Runs dry; work comes after `gap`. Whether the loop was polling then.
     fn round(&mut self, gap: u64) -> bool {
         let until = self.now + gap;
-        let mut wait = self.pace.dry(self.now());
+        let mut wait = self.dry();
         while wait == Wait::Poll && self.now < until {
             self.now += 1;
             self.polled += 1;
             wait = match self.now < until {
-                true => self.pace.dry(self.now()),
+                true => self.dry(),
                 false => wait,
             };
         }
@@ -90,7 +96,7 @@ fn it_learns_anew_though_both_ends_slept() {
     // From now on the peer answers at once whoever polls, and late whoever sleeps.
     let mut polling = 0;
     for _ in 0..400 {
-        let tries = under.pace.clone().dry(under.now()) == Wait::Poll;
+        let tries = under.pace.clone().dry(under.now(), || 0) == Wait::Poll;
         polling += usize::from(under.round(if tries { 5 } else { 70 }));
     }
     assert!(polling > 200, "polled {polling} times of 400");
@@ -108,9 +114,10 @@ fn a_crowded_core_is_left_alone_for_longer_and_longer() {
     under.rounds(100, 5);
     let mut rests = Vec::new();
     for _ in 0..6 {
-        assert_eq!(under.pace.dry(under.now()), Wait::Poll);
+        assert_eq!(under.dry(), Wait::Poll);
         under.now += 15;
-        assert_eq!(under.pace.dry(under.now()), Wait::Sleep, "somebody ran for 15 us");
+        under.displaced += 1;
+        assert_eq!(under.dry(), Wait::Sleep, "somebody ran for 15 us");
         under.pace.worked();
         let begun = under.now;
         while !under.round(5) {
@@ -124,9 +131,10 @@ fn a_crowded_core_is_left_alone_for_longer_and_longer() {
         "{rests:?}"
     );
     under.rounds(100_000, 5);
-    under.pace.dry(under.now());
+    under.dry();
     under.now += 15;
-    under.pace.dry(under.now());
+    under.displaced += 1;
+    under.dry();
     under.pace.worked();
     let begun = under.now;
     while !under.round(5) {}
@@ -134,6 +142,19 @@ fn a_crowded_core_is_left_alone_for_longer_and_longer() {
         under.now - begun < 1_100,
         "long without a crowd, the first rest is short again"
     );
+}
+
+#[test]
+fn an_interrupt_is_not_taken_for_a_crowd() {
+    let mut under = Loop::new(MOST);
+    under.rounds(100, 5);
+    for _ in 0..10 {
+        assert_eq!(under.dry(), Wait::Poll);
+        under.now += 15;
+        assert_eq!(under.dry(), Wait::Poll, "nobody else ran");
+        under.pace.worked();
+        assert!(under.round(5));
+    }
 }
 
 #[test]

@@ -84,6 +84,7 @@ pub(crate) struct Sockets {
     asked_for: Vec<(ConnectionId, Key)>,
     dirty: Vec<Key>,
     open: usize,
+    queued_bytes: u64,
     /// No connection being closed in order, and no resting listener, is due before.
     due: Option<Time>,
     unsent_limit: usize,
@@ -108,6 +109,7 @@ impl Sockets {
             asked_for: Vec::new(),
             dirty: Vec::new(),
             open: 0,
+            queued_bytes: 0,
             due: None,
             unsent_limit,
             pieces: Vec::with_capacity(crate::outgoing::PIECES_MAX),
@@ -309,20 +311,22 @@ impl Sockets {
         let Some((key, connection)) = live.filter(|(_, connection)| !connection.closing()) else {
             return release(segment, pool);
         };
+        let before = connection.outgoing.unsent_bytes();
         connection.outgoing.push(segment);
+        let added = connection.outgoing.unsent_bytes() - before;
         let early = connection.outgoing.unsent_bytes() >= SEND_EARLY_BYTES && !connection.blocked;
         if !std::mem::replace(&mut connection.dirty, true) {
             self.dirty.push(key);
         }
+        self.queued_bytes += added as u64;
         if early {
             self.send(key, pool, gone);
         }
     }
 
-    /// Bytes that wait to be sent on a connection.
-    pub(crate) fn unsent_bytes(&self, key: Key) -> usize {
-        let connection = self.live(key);
-        connection.map_or(0, |connection| connection.outgoing.unsent_bytes())
+    /// Bytes that were to be sent so far, over all connections.
+    pub(crate) fn queued_bytes(&self) -> u64 {
+        self.queued_bytes
     }
 
     fn mark_dirty(&mut self, key: Key) {

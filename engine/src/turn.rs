@@ -33,8 +33,8 @@ use std::sync::{Arc, mpsc};
 const CLOSE_MAX: usize = 4;
 /// So many turns in a row that found something may do without epoll: then it is asked for the other connections.
 const TURNS_WITHOUT_EPOLL: u32 = 16;
-/// With so much to send the connections that spoke last are looked at once more first.
-const LOOK_AGAIN_BYTES: usize = 16 << 10;
+/// With so much to send in a turn the connections that spoke last are looked at once more.
+const LOOK_AGAIN_BYTES: u64 = 16 << 10;
 /// Of so many looks that found nothing one asks epoll, and lets other threads run first.
 const LOOKS_CLOSE: u32 = 4;
 
@@ -180,13 +180,17 @@ impl<M: Machine> Reactor<M> {
     fn turn(&mut self, wait: Wait) -> Wait {
         self.worked = false;
         self.turns += 1;
+        let queued = self.world.sockets.queued_bytes();
         let close = wait == Wait::Poll && self.may_look_close();
         let enough = close && (self.look_close() || self.dry_looks % LOOKS_CLOSE != LOOKS_CLOSE - 1);
         if !enough {
             self.look_around(wait);
         }
         self.tell_completions();
-        if self.worked && self.may_look_close() && self.has_payloads_to_send() && self.look_close() {
+        // A look for what has come meanwhile costs little beside so many payloads: the answers leave together. Answers without
+        // payloads do not wait for others: the peer is the one who has work to do then.
+        let sends_payloads = self.world.sockets.queued_bytes() - queued >= LOOK_AGAIN_BYTES;
+        if sends_payloads && self.may_look_close() && self.look_close() {
             self.tell_completions();
         }
         self.tell_closings();
@@ -210,7 +214,7 @@ impl<M: Machine> Reactor<M> {
         if self.world.disks.requests() >= DISK_REQUESTS_HIDE_WAKING {
             return Wait::Sleep;
         }
-        let wait = self.pace.dry(clock::now());
+        let wait = self.pace.dry(clock::now(), crate::affinity::times_displaced);
         if wait == Wait::Poll && self.dry_looks % LOOKS_CLOSE == LOOKS_CLOSE - 1 {
             crate::affinity::let_others_run();
         }
@@ -219,14 +223,6 @@ impl<M: Machine> Reactor<M> {
 
     fn may_look_close(&self) -> bool {
         !self.close.is_empty() && self.turns_without_epoll < TURNS_WITHOUT_EPOLL
-    }
-
-    /// So much is about to leave that a look for what has come meanwhile costs little beside it: its answers leave with it, in fewer
-    /// pieces. Answers without payloads do not wait for others: the peer is the one who has work to do then.
-    fn has_payloads_to_send(&self) -> bool {
-        let sockets = &self.world.sockets;
-        let unsent: usize = self.close.iter().map(|key| sockets.unsent_bytes(*key)).sum();
-        unsent >= LOOK_AGAIN_BYTES
     }
 
     /// Reads from the connections that spoke last; whether one had something.
