@@ -13,6 +13,7 @@ use crate::disk::{DiskBackend, DiskConfig, DiskPace, DiskStatus, OpenedDisk, nam
 use crate::disk_pace::Kind;
 use crate::epoll::Waker;
 use crate::error::OpenDisk;
+use crate::memory_disk::FETCH_STEPS;
 use crate::opening::{Place, open_patiently};
 use crate::queue::Queue;
 use crate::reactor::WantedBackend;
@@ -272,7 +273,7 @@ impl Disks {
         }
         check_range(&operation, entry.size_bytes);
         if let Place::Memory(memory) = &entry.place {
-            memory.expect(&operation);
+            memory.expect(&operation, FETCH_STEPS[0].clone());
             self.at_memory.push_back((request, index, operation));
             return None;
         }
@@ -295,9 +296,15 @@ impl Disks {
     /// and those of the next are on their way there.
     pub(crate) fn next_at_memory(&mut self, pool: &mut Pool) -> Option<Ended> {
         let (request, disk, operation) = self.at_memory.pop_front()?;
+        if let Some((_, disk, next)) = self.at_memory.front()
+            && let Place::Memory(memory) = &self.disks[*disk].place
+        {
+            memory.expect(next, FETCH_STEPS[1].clone());
+        }
         let Place::Memory(memory) = &mut self.disks[disk].place else {
             unreachable!("only memory's requests are in this line");
         };
+        memory.expect(&operation, FETCH_STEPS[2].clone());
         memory.execute(&operation, pool);
         Some((request, Ok(())))
     }

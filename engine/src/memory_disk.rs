@@ -5,6 +5,7 @@ use crate::buffer::{Pool, Region};
 use block::Memory;
 use fabric::driver::DiskOperation;
 use std::io;
+use std::ops::Range;
 
 /// Bytes that read as zeroes until written. What is read is not copied: the disk's own bytes stand for the buffer's (see
 /// [`stand_in`](crate::stand_in)) until they change. Memory is taken from the machine as written.
@@ -12,8 +13,8 @@ pub(crate) struct MemoryDisk {
     region: Region,
 }
 
-/// So much of what a request reads is fetched ahead; the processor fetches on from there.
-const FETCHED_BYTES: usize = 4 << 10;
+/// What is fetched ahead of a read's first block, in steps: so much at a time is what a processor keeps under way.
+pub(crate) const FETCH_STEPS: [Range<usize>; 3] = [0..1536, 1536..2816, 2816..4096];
 
 fn to_index(offset_bytes: u64) -> usize {
     usize::try_from(offset_bytes).expect("the disk is no larger than the address space")
@@ -27,11 +28,12 @@ impl MemoryDisk {
         })
     }
 
-    /// A request will soon be carried out: what it reads is on its way into the caches from now on, at least the beginning.
-    pub(crate) fn expect(&self, operation: &DiskOperation) {
+    /// A request will soon be carried out: part of what it reads is on its way into the caches from now on.
+    pub(crate) fn expect(&self, operation: &DiskOperation, part: Range<usize>) {
         if let DiskOperation::Read { offset_bytes, buffer } = *operation {
-            let length = (buffer.length as usize).min(FETCHED_BYTES);
-            fetch(self.region.slice(to_index(offset_bytes), length));
+            let end = part.end.min(buffer.length as usize);
+            let from = to_index(offset_bytes) + part.start;
+            fetch(self.region.slice(from, end - part.start));
         }
     }
 

@@ -1,9 +1,10 @@
 //! How the loop waits when it has run dry: polling while work is likely within microseconds, asleep otherwise.
 //!
 //! Being woken costs a round trip of depth one more than its work does, so it pays to poll for the few microseconds that a
-//! busy peer needs. It does not pay while nothing comes for long, and never while another thread wants the core: when a look
-//! took long, and another thread ran on the core since the last such look, polling rests for a while. (An interrupt takes
-//! long, too, and wants nothing.)
+//! busy peer needs. It does not pay while nothing comes for long, nor while other threads want the core. When a look took
+//! long, and another thread ran on the core since the last such look, it depends on how long: one that needs a few
+//! microseconds at a time is one we may well be waiting for, so it is given way before each look; one that runs on and on
+//! would make us wait for its whole turn, so polling rests for a while. (An interrupt takes long, too, and wants nothing.)
 //!
 //! How long work took to come while the loop slept says little: where both ends sleep, each waits for the other's waking. So
 //! only polling tells whether polling pays: mostly it goes on where it mostly found work, and elsewhere it is tried as often
@@ -17,7 +18,11 @@
 use block::{Duration, Time};
 
 /// A look at the world that takes longer than this, and found nothing, may have let somebody else run.
-const CROWDED: Duration = Duration::from_micros(10);
+const SHARED: Duration = Duration::from_micros(5);
+/// Who runs for longer at a time is no peer of ours that answers soon.
+const CROWDED: Duration = Duration::from_micros(200);
+/// Others who share the core are expected to be there again for so long.
+const SHARED_FOR: Duration = Duration::from_millis(10);
 /// The first rest from polling after the core was found crowded, and the longest.
 const REST_MIN: Duration = Duration::from_micros(200);
 /// See [`REST_MIN`].
@@ -63,6 +68,7 @@ pub(crate) struct Pace {
     looked_at: Time,
     /// How often another thread had had the core, when that was asked last.
     displaced: u64,
+    gives_way_until: Time,
     rests_until: Time,
     rest: Duration,
 }
@@ -78,6 +84,7 @@ impl Pace {
             saved_at: Time::ZERO,
             looked_at: Time::ZERO,
             displaced: 0,
+            gives_way_until: Time::ZERO,
             rests_until: Time::ZERO,
             rest: REST_MIN,
         }
@@ -90,6 +97,16 @@ impl Pace {
         }
     }
 
+    /// Whether it polls just now.
+    pub(crate) fn is_polling(&self) -> bool {
+        matches!(self.dry, Dry::Polling { .. })
+    }
+
+    /// Whether others share the core: then they may run before each look.
+    pub(crate) fn gives_way(&self) -> bool {
+        self.looked_at < self.gives_way_until
+    }
+
     /// A look found nothing, or all work is done. `displaced` says how often another thread has had the core although this one wanted
     /// it; it is asked seldom.
     pub(crate) fn dry(&mut self, now: Time, displaced: impl FnOnce() -> u64) -> Wait {
@@ -98,9 +115,13 @@ impl Pace {
             Dry::Polling { since } => since,
             Dry::No => return self.run_dry(now),
         };
-        let long = now.since(self.looked_at) > CROWDED;
+        let took = now.since(self.looked_at);
         self.looked_at = now;
-        if long && self.is_crowded(displaced()) {
+        let shared = took > SHARED && self.was_displaced(displaced());
+        if shared {
+            self.gives_way_until = now + SHARED_FOR;
+        }
+        if shared && took > CROWDED {
             self.rest = match now.since(self.rests_until) < SOON {
                 true => (self.rest * 2).min(REST_MAX),
                 false => REST_MIN,
@@ -116,7 +137,7 @@ impl Pace {
         Wait::Poll
     }
 
-    fn is_crowded(&mut self, displaced: u64) -> bool {
+    fn was_displaced(&mut self, displaced: u64) -> bool {
         std::mem::replace(&mut self.displaced, displaced) != displaced
     }
 

@@ -1,5 +1,5 @@
 //! Mutants these tests catch: polling without end; polling on though it finds nothing; never trying again whether it pays;
-//! tries that take more than their share; a crowded core polled on; an interrupt taken for a crowd; a rest without end, or one that does not grow; what came
+//! tries that take more than their share; a crowded core polled on; an interrupt taken for a crowd; nobody given way, or for ever; a rest without end, or one that does not grow; what came
 //! after a sleep taken for found.
 
 use super::*;
@@ -115,9 +115,9 @@ fn a_crowded_core_is_left_alone_for_longer_and_longer() {
     let mut rests = Vec::new();
     for _ in 0..6 {
         assert_eq!(under.dry(), Wait::Poll);
-        under.now += 15;
+        under.now += 215;
         under.displaced += 1;
-        assert_eq!(under.dry(), Wait::Sleep, "somebody ran for 15 us");
+        assert_eq!(under.dry(), Wait::Sleep, "somebody ran for 215 us");
         under.pace.worked();
         let begun = under.now;
         while !under.round(5) {
@@ -132,7 +132,7 @@ fn a_crowded_core_is_left_alone_for_longer_and_longer() {
     );
     under.rounds(100_000, 5);
     under.dry();
-    under.now += 15;
+    under.now += 215;
     under.displaced += 1;
     under.dry();
     under.pace.worked();
@@ -145,13 +145,35 @@ fn a_crowded_core_is_left_alone_for_longer_and_longer() {
 }
 
 #[test]
+fn who_runs_for_a_moment_is_given_way() {
+    let mut under = Loop::new(MOST);
+    under.rounds(100, 5);
+    assert!(!under.pace.gives_way());
+    assert_eq!(under.dry(), Wait::Poll);
+    under.now += 15;
+    under.displaced += 1;
+    assert_eq!(
+        under.dry(),
+        Wait::Poll,
+        "somebody ran for 15 us, and may be who we wait for"
+    );
+    assert!(under.pace.gives_way());
+    under.pace.worked();
+    under.rounds(9, 5);
+    assert!(under.pace.gives_way());
+    under.rounds(10_000, 5);
+    assert!(!under.pace.gives_way(), "nobody came any more");
+}
+
+#[test]
 fn an_interrupt_is_not_taken_for_a_crowd() {
     let mut under = Loop::new(MOST);
     under.rounds(100, 5);
     for _ in 0..10 {
         assert_eq!(under.dry(), Wait::Poll);
-        under.now += 15;
+        under.now += 45;
         assert_eq!(under.dry(), Wait::Poll, "nobody else ran");
+        assert!(!under.pace.gives_way());
         under.pace.worked();
         assert!(under.round(5));
     }

@@ -33,8 +33,8 @@ use std::sync::{Arc, mpsc};
 const CLOSE_MAX: usize = 4;
 /// So many turns in a row that found something may do without epoll: then it is asked for the other connections.
 const TURNS_WITHOUT_EPOLL: u32 = 16;
-/// With so much to send in a turn the connections that spoke last are looked at once more.
-const LOOK_AGAIN_BYTES: u64 = 16 << 10;
+/// With so much to send in a turn the connections that spoke last are looked at once more. (More leaves in several pieces anyway.)
+const LOOK_AGAIN_BYTES: std::ops::Range<u64> = 16 << 10..128 << 10;
 /// Of so many looks that found nothing one asks epoll, and lets other threads run first.
 const LOOKS_CLOSE: u32 = 4;
 
@@ -189,8 +189,8 @@ impl<M: Machine> Reactor<M> {
         self.tell_completions();
         // A look for what has come meanwhile costs little beside so many payloads: the answers leave together. Answers without
         // payloads do not wait for others: the peer is the one who has work to do then.
-        let sends_payloads = self.world.sockets.queued_bytes() - queued >= LOOK_AGAIN_BYTES;
-        if sends_payloads && self.may_look_close() && self.look_close() {
+        let sent = self.world.sockets.queued_bytes() - queued;
+        if LOOK_AGAIN_BYTES.contains(&sent) && self.may_look_close() && self.look_close() {
             self.tell_completions();
         }
         self.tell_closings();
@@ -214,15 +214,15 @@ impl<M: Machine> Reactor<M> {
         if self.world.disks.requests() >= DISK_REQUESTS_HIDE_WAKING {
             return Wait::Sleep;
         }
-        let wait = self.pace.dry(clock::now(), crate::affinity::times_displaced);
-        if wait == Wait::Poll && self.dry_looks % LOOKS_CLOSE == LOOKS_CLOSE - 1 {
+        let enough = self.dry_looks % LOOKS_CLOSE == LOOKS_CLOSE - 1;
+        if self.pace.is_polling() && (enough || self.pace.gives_way()) {
             crate::affinity::let_others_run();
         }
-        wait
+        self.pace.dry(clock::now(), crate::affinity::times_displaced)
     }
 
     fn may_look_close(&self) -> bool {
-        !self.close.is_empty() && self.turns_without_epoll < TURNS_WITHOUT_EPOLL
+        !self.close.is_empty() && self.turns_without_epoll < TURNS_WITHOUT_EPOLL && !self.pace.gives_way()
     }
 
     /// Reads from the connections that spoke last; whether one had something.
