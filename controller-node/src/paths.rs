@@ -182,6 +182,8 @@ impl Paths {
         let host_id = self.host_ids.wrapping_add(u128::from(ids.range()) << PATH_SHIFT);
         let config = AssociationConfig {
             renew_host_id: true,
+            // Disk nodes are ours: they can do without.
+            sq_flow_control: false,
             ..AssociationConfig::new(
                 &self.host_nqn,
                 host_id.to_be_bytes(),

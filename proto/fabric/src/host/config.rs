@@ -21,6 +21,9 @@ pub struct AssociationConfig {
     pub io_queues: u16,
     /// Commands in flight on one I/O queue; limited further by the controller's CAP.MQES.
     pub queue_depth: u16,
+    /// Ask for submission queue heads in completions of I/O queues (Base 2.1, section 3.3.2.1). This end counts what it has in flight
+    /// anyway; without them a controller may end a read with its data's last PDU alone (NVMe/TCP Transport 1.1, SUCCESS).
+    pub sq_flow_control: bool,
     /// Keep-alive timeout in milliseconds; zero for none. A keep-alive is sent every half of it.
     pub kato_ms: u32,
     /// Offer digests over PDU headers (NVMe/TCP Transport 1.1, section 3.3.1.1).
@@ -57,6 +60,7 @@ impl AssociationConfig {
             address,
             io_queues: 1,
             queue_depth: 128,
+            sq_flow_control: true,
             kato_ms: 5_000,
             header_digest: false,
             data_digest: false,

@@ -84,7 +84,10 @@ pub(crate) fn connect(config: &AssociationConfig, qid: u16, cntlid: u16, entries
     let command = FabricsCommand::Connect(Connect {
         qid: Qid(qid),
         sqsize: ZeroBased::<u16>::from_count(entries).expect("queues have 2 to 65536 entries"),
-        attributes: ConnectAttributes::default(),
+        attributes: ConnectAttributes {
+            disable_sq_flow_control: qid != 0 && !config.sq_flow_control,
+            ..ConnectAttributes::default()
+        },
         kato_ms: if qid == 0 { config.kato_ms } else { 0 },
     });
     fabrics(command, Data::SendBytes(data.to_bytes().to_vec()))

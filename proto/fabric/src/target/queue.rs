@@ -97,6 +97,8 @@ pub(crate) struct Queue {
     entries: u16,
     flow_control: bool,
     head: u16,
+    /// Completions in a row that did not tell the head.
+    untold: u16,
 }
 
 impl Queue {
@@ -114,6 +116,7 @@ impl Queue {
             entries: u16::try_from(connect.sqsize.count()).expect("checked against the limit"),
             flow_control: !connect.attributes.disable_sq_flow_control,
             head: 0,
+            untold: 0,
         }
     }
 
@@ -122,22 +125,38 @@ impl Queue {
         self.entries
     }
 
-    /// SQHD of the next completion. The head moves when a command completes, so that a host never has more under way than
-    /// there are slots.
-    pub(crate) fn advance_head(&mut self) -> u16 {
+    /// A command completes with a response capsule: its SQHD. The head moves when a command completes, so that a host never has more
+    /// under way than there are slots.
+    pub(crate) fn complete(&mut self) -> u16 {
         if !self.flow_control {
             return nvme::command::Connect::SQHD_FLOW_CONTROL_DISABLED;
         }
+        self.untold = 0;
+        self.advance_head();
+        self.head
+    }
+
+    /// A command completes with data and nothing else to say: whether it does so without a response capsule, and thus without
+    /// SQHD. Under flow control at least one completion of so many as are a tenth of the queue tells the head, and each where
+    /// nine tenths of it are `under_way` (Base 2.1, section 3.3.2.7).
+    pub(crate) fn complete_silently(&mut self, under_way: u16) -> bool {
+        if !self.flow_control {
+            return true;
+        }
+        let full = u32::from(under_way) * 10 >= u32::from(self.entries) * 9;
+        if self.qid == Qid::ADMIN || full || self.untold + 1 >= self.entries / 10 {
+            return false;
+        }
+        self.untold += 1;
+        self.advance_head();
+        true
+    }
+
+    fn advance_head(&mut self) {
         self.head += 1;
         if self.head == self.entries {
             self.head = 0;
         }
-        self.head
-    }
-
-    /// Whether a successful command needs no response capsule behind its data: nobody waits for a queue head.
-    pub(crate) fn may_omit_response(&self) -> bool {
-        !self.flow_control
     }
 }
 
@@ -207,6 +226,12 @@ impl Commands {
     #[inline]
     pub(crate) fn is_full(&self) -> bool {
         self.count >= self.limit
+    }
+
+    /// How many are under way.
+    #[inline]
+    pub(crate) fn count(&self) -> u16 {
+        self.count
     }
 
     /// Whether a command of that identifier is under way.

@@ -69,11 +69,12 @@ impl Target {
         alone: bool,
         memory: &mut dyn Memory,
     ) -> bool {
-        let live = &self.connections[connection];
-        let Phase::Queue(queue) = &live.phase else {
+        let live = self.connections.get_mut(connection);
+        let live = live.expect("the connection is alive");
+        let Phase::Queue(queue) = &mut live.phase else {
             return false;
         };
-        let success = alone && queue.may_omit_response();
+        let success = alone && queue.complete_silently(live.commands.count());
         let (length, digest) = match &data {
             ResponseData::None => return false,
             ResponseData::Bytes(bytes) => {
@@ -105,7 +106,7 @@ impl Target {
         let live = self.connections.get_mut(id).expect("the connection is alive");
         let mut entry = CompletionQueueEntry::new(cid, status, result);
         if let Phase::Queue(queue) = &mut live.phase {
-            entry = entry.with_queue(Qid(0), queue.advance_head());
+            entry = entry.with_queue(Qid(0), queue.complete());
         }
         let capsule = live.session.response(&entry);
         self.send(id, capsule);

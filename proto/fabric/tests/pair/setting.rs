@@ -36,6 +36,7 @@ pub(crate) struct Setting {
     pub(crate) mdts: u8,
     pub(crate) io_queues: u16,
     pub(crate) queue_depth: u16,
+    pub(crate) sq_flow_control: bool,
     pub(crate) targets: usize,
     /// How many buffers each of them has.
     pub(crate) target_buffers: Option<usize>,
@@ -55,6 +56,7 @@ impl Setting {
             mdts: 8,
             io_queues: 1,
             queue_depth: 32,
+            sq_flow_control: true,
             targets: 1,
             target_buffers: None,
             delay_us: 200,
@@ -71,6 +73,7 @@ impl Setting {
             mdts: random.pick(&[1, 2, 3, 8]),
             io_queues: random.pick(&[1, 2, 3]),
             queue_depth: random.pick(&[1, 2, 8, 32]),
+            sq_flow_control: random.one_in(2),
             targets: 2,
             target_buffers: random.pick(&[None, Some(40), Some(3)]),
             delay_us: random.pick(&[10, 200, 2_000]),

@@ -125,6 +125,7 @@ impl World {
         template.data_digest = setting.data_digest;
         template.io_queues = setting.io_queues;
         template.queue_depth = setting.queue_depth;
+        template.sq_flow_control = setting.sq_flow_control;
         template.kato_ms = 400;
         template.command_timeout = Duration::from_millis(1_500);
         template.connect_timeout = Duration::from_millis(1_500);

@@ -85,6 +85,7 @@ fn setting_up_says_what_the_specification_wants_in_its_order() {
     };
     let mut two = config();
     two.io_queues = 2;
+    two.sq_flow_control = false;
     let world = World::ready_with(two, script);
     let transcript: Vec<String> = world.log.iter().map(words).collect();
     let expected = [
@@ -98,8 +99,8 @@ fn setting_up_says_what_the_specification_wants_in_its_order() {
         "set feature 7 = 10001",
         "set feature b = 900",
         // Two I/O queues beside the reading of the namespaces.
-        "connect qid 1 size 9 kato 0 cntlid 7",
-        "connect qid 2 size 9 kato 0 cntlid 7",
+        "connect qid 1 size 9 kato 0 cntlid 7, no flow control",
+        "connect qid 2 size 9 kato 0 cntlid 7, no flow control",
         "identify 2 of 0",
         "identify 0 of 1",
         "identify 3 of 1",
@@ -127,7 +128,11 @@ fn words(command: &Received) -> String {
                 assert!(data.hostnqn.starts_with(b"nqn.2024-01.example:host\0"));
                 let (qid, size) = (connect.qid, connect.sqsize.count());
                 let (kato, cntlid) = (connect.kato_ms, data.cntlid.get());
-                format!("connect qid {qid} size {size} kato {kato} cntlid {cntlid:x}")
+                let without = match connect.attributes.disable_sq_flow_control {
+                    true => ", no flow control",
+                    false => "",
+                };
+                format!("connect qid {qid} size {size} kato {kato} cntlid {cntlid:x}{without}")
             }
             FabricsCommand::PropertyGet(get) => format!("get {:x}", get.offset),
             FabricsCommand::PropertySet(set) => format!("set {:x} = {:x}", set.offset, set.value),
