@@ -54,10 +54,10 @@ def ram(bench):
 
 
 def connections(bench):
-    """As much in flight over more and more connections; then more reactors than cores."""
-    table = Table("connections", "Many connections, many reactors (4 KiB, 128 in flight in all)", [
+    """As much in flight over more and more connections, and as much on each of many; then more reactors than cores."""
+    table = Table("connections", "Many connections, many reactors (4 KiB)", [
         "load", "IOPS", "MiB/s", "mean µs", "p99 µs", "spread", "target CPU µs", "of one connection"])
-    counts, mixes = (1, 4, 16, 64), ("read", "write")
+    shapes, mixes = [(1, 128), (4, 32), (16, 8), (64, 2), (64, 32)], ("read", "write")
     size = size_of(bench, 256 * MIB)
     with bench.stage() as stage:
         one = bench.target(stage, f"memory:{size}")
@@ -65,17 +65,18 @@ def connections(bench):
         four = reactors(bench, stage, 4, size // 4)
         series = Series(bench, stage)
         for mix in mixes:
-            for count in counts:
-                series.add((mix, count), lambda mix=mix, count=count: one.load(mix, SMALL, 128 // count, connections=count))
-            series.add((mix, "four"), lambda mix=mix: at_once(bench, four, mix, 32))
+            for count, depth in shapes:
+                series.add((mix, count, depth), lambda m=mix, c=count, d=depth: one.load(m, SMALL, d, connections=c))
+            series.add((mix, 4, "reactors"), lambda mix=mix: at_once(bench, four, mix, 32))
         taken = series.run()
-    table.raw = {f"{mix} {count}": samples for (mix, count), samples in taken.items()}
+    table.raw = {f"{mix} {count} {depth}": samples for (mix, count, depth), samples in taken.items()}
     for mix in mixes:
-        base = median(taken[mix, 1])["iops"]
-        for count in [*counts, "four"]:
-            samples = taken[mix, count]
+        base = median(taken[mix, 1, 128])["iops"]
+        for count, depth in [*shapes, (4, "reactors")]:
+            samples = taken[mix, count, depth]
             middle = median(samples)
-            label = f"{mix}, 4 reactors and 4 loads, unpinned on 2 cores" if count == "four" else f"{mix}, {count} × QD{128 // count}, 1 core"
+            many = f"{mix}, 4 reactors and 4 loads, unpinned on 2 cores"
+            label = many if depth == "reactors" else f"{mix}, {count} × QD{depth}, 1 core"
             table.add(label, *io_cells(middle, samples), f"{middle['total_cpu_us']:.2f}", f"{middle['iops'] / base:.2f}")
     table.notes.append(series.note())
     return [table]
@@ -126,7 +127,7 @@ def chain(bench):
     with bench.stage() as stage:
         chain = Chain(bench, stage)
         series = Series(bench, stage)
-        things = [("mirror of two", chain.mirror), ("single leg, no pool", chain.leg)]
+        things = [("mirror of two", chain.mirror), ("one leg", chain.plain), ("the leg itself, no pool", chain.leg)]
         for depth in (1, 32):
             for mix in ("read", "write"):
                 for name, namespace in things:
@@ -134,11 +135,11 @@ def chain(bench):
         taken = table.raw = series.run()
         for label, samples in taken.items():
             middle = median(samples)
-            names = [process.name for process in (chain.leg if "single" in label else chain.mirror).processes]
+            names = [process.name for process in (chain.leg if "itself" in label else chain.mirror).processes]
             table.add(label, *io_cells(middle, samples), f"{middle['total_cpu_us']:.2f}", of_all(middle, names))
     over = {mix: median(taken[f"mirror of two: {mix}, QD1"])["latency"]["mean_us"]
-            - median(taken[f"single leg, no pool: {mix}, QD1"])["latency"]["mean_us"] for mix in ("read", "write")}
-    table.notes += [f"QD1 over a single leg: read {over['read']:+.1f} µs, write {over['write']:+.1f} µs.", series.note()]
+            - median(taken[f"one leg: {mix}, QD1"])["latency"]["mean_us"] for mix in ("read", "write")}
+    table.notes += [f"QD1 over a volume on one leg: read {over['read']:+.1f} µs, write {over['write']:+.1f} µs.", series.note()]
     return [table]
 
 
