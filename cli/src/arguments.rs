@@ -3,8 +3,10 @@
 use crate::bench::arguments::BenchVerb;
 use crate::size;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use engine::Polling;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Disaggregated block storage over NVMe-oF.
 #[derive(Debug, Parser)]
@@ -404,6 +406,27 @@ pub(crate) struct NodeOptions {
     /// The most that payload buffers take
     #[arg(long, value_parser = size::parse, default_value = "64MiB")]
     pub(crate) memory: u64,
+    #[command(flatten)]
+    pub(crate) polling: PollingOptions,
+}
+
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct PollingOptions {
+    /// Look for work so many microseconds before sleeping, where it is likely to come within that; 0: sleep at once, always
+    #[arg(long, value_name = "N", default_value_t = Polling::SPIN_DEFAULT.as_micros() as u64)]
+    pub(crate) spin_us: u64,
+    /// Have the kernel poll the network card's queues so many microseconds before sleeping, where card and kernel can
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) busy_poll_us: u64,
+}
+
+impl From<PollingOptions> for Polling {
+    fn from(options: PollingOptions) -> Polling {
+        Polling {
+            spin: Duration::from_micros(options.spin_us),
+            busy_poll: Duration::from_micros(options.busy_poll_us),
+        }
+    }
 }
 
 #[derive(Args, Debug)]

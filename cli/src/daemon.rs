@@ -67,6 +67,7 @@ pub(crate) fn disk_node(options: DiskNodeOptions) -> anyhow::Result<ExitCode> {
         .map(|disk| disk.parse())
         .collect::<Result<_, _>>()?;
     config.buffer_bytes = options.node.memory;
+    config.polling = options.node.polling.into();
     let cores = options
         .cores
         .or_else(|| std::thread::available_parallelism().ok());
@@ -97,6 +98,7 @@ pub(crate) fn controller_node(options: ControllerNodeOptions) -> anyhow::Result<
         reactors: options
             .cores
             .unwrap_or_else(|| controller_node::serve::reactors_by_default(options.node.memory)),
+        polling: options.node.polling.into(),
     })
     .context("cannot start the controller node")?;
     run_node(

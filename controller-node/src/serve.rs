@@ -6,7 +6,7 @@ use block::Tuning;
 use cluster::status::ControllerNodeStatus;
 use cluster::{ControllerNodeId, Incarnation, Revision};
 use control::agent::{MembershipAnswer, MembershipRequest, Node, NodeConfig, NodeStatus};
-use engine::{Handle, ReactorConfig, ReactorStatus, Seat, StartReactor};
+use engine::{Handle, Polling, ReactorConfig, ReactorStatus, Seat, StartReactor};
 use fabric::driver::ReactorIndex;
 use fabric::target::TargetConfig;
 use std::net::SocketAddr;
@@ -29,6 +29,8 @@ pub struct Options {
     pub tuning: Tuning,
     /// How many reactors there are: each has pools of its own.
     pub reactors: NonZeroUsize,
+    /// How they wait.
+    pub polling: Polling,
 }
 
 /// The most reactors that are started where nobody says how many: pools are few, and each reactor connects to every leg of its
@@ -132,6 +134,7 @@ fn seat(options: &Options, reactor: usize, news: &Arc<News>) -> Seat<ControllerN
             _ => Vec::new(),
         },
         memory_bytes: share,
+        polling: options.polling,
         ..ReactorConfig::default()
     };
     let (node, incarnation, tuning) = (options.node, options.incarnation, options.tuning);

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-pub use engine::WantedBackend;
+pub use engine::{Polling, WantedBackend};
 
 /// A disk as people name it: `path` of a file or block device, or `memory:SIZE` (bytes, or with KiB, MiB, GiB, TiB).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +110,8 @@ pub struct DiskNodeOptions {
     pub buffer_bytes: u64,
     /// How calls to disks are made.
     pub backend: WantedBackend,
+    /// How its reactors wait.
+    pub polling: Polling,
     /// Limits of the NVMe target.
     pub target: fabric::target::TargetConfig,
 }
@@ -126,6 +128,7 @@ impl DiskNodeOptions {
             reactors: 1,
             buffer_bytes: 64 << 20,
             backend: WantedBackend::Auto,
+            polling: Polling::default(),
             target: fabric::target::TargetConfig::default(),
         }
     }

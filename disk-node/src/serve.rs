@@ -190,6 +190,7 @@ fn seat(
         disks: own.iter().map(disk_config).collect(),
         memory_bytes: share,
         disk_backend: options.backend,
+        polling: options.polling,
         ..ReactorConfig::default()
     };
     let part = DiskNodeOptions {

@@ -65,4 +65,4 @@ pub use buffer::Pool;
 pub use control::{Handle, ReactorStatus, Stopped};
 pub use disk::{DiskBackend, DiskConfig, DiskKind, DiskPace, DiskSource, DiskStatus, OpenedDisk};
 pub use error::{OpenDisk, StartReactor};
-pub use reactor::{Opened, ReactorConfig, SPIN_DEFAULT, Seat, WantedBackend, start, start_group};
+pub use reactor::{Opened, Polling, ReactorConfig, Seat, WantedBackend, start, start_group};

@@ -40,18 +40,36 @@ pub struct ReactorConfig {
     pub read_bytes: usize,
     /// How calls to disks are made.
     pub disk_backend: WantedBackend,
+    /// How it waits.
+    pub polling: Polling,
+    /// The core to run on; any, if none is said.
+    pub core: Option<usize>,
+}
+
+/// How a reactor waits for work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Polling {
     /// For how long at most to look again and again before sleeping, where work is likely to come within that. Zero sleeps at
     /// once, always.
     pub spin: Duration,
     /// Lets the kernel poll the network card's queues for so long before sleeping (NAPI busy polling), where card and
     /// kernel can; zero for not at all.
     pub busy_poll: Duration,
-    /// The core to run on; any, if none is said.
-    pub core: Option<usize>,
 }
 
-/// See [`ReactorConfig::spin`]: what a peer close by needs to answer and ask anew, and a little more.
-pub const SPIN_DEFAULT: Duration = Duration::from_micros(50);
+impl Polling {
+    /// See [`Polling::spin`]: what a peer close by needs to answer and ask anew, and a little more.
+    pub const SPIN_DEFAULT: Duration = Duration::from_micros(50);
+}
+
+impl Default for Polling {
+    fn default() -> Polling {
+        Polling {
+            spin: Polling::SPIN_DEFAULT,
+            busy_poll: Duration::ZERO,
+        }
+    }
+}
 
 impl Default for ReactorConfig {
     fn default() -> ReactorConfig {
@@ -64,8 +82,7 @@ impl Default for ReactorConfig {
             unsent_limit_bytes: 8 << 20,
             read_bytes: 256 << 10,
             disk_backend: WantedBackend::Auto,
-            spin: SPIN_DEFAULT,
-            busy_poll: Duration::ZERO,
+            polling: Polling::default(),
             core: None,
         }
     }

@@ -68,7 +68,7 @@ pub(crate) fn run<M: Machine>(
         group: Arc::clone(group),
         shared,
         reports,
-        pace: Pace::new(config.spin),
+        pace: Pace::new(config.polling.spin),
         ready: Vec::new(),
         close: Vec::new(),
         turns_without_epoll: 0,
@@ -115,7 +115,7 @@ impl World {
             crate::affinity::pin_to_core(core).map_err(failed)?;
         }
         let epoll = Epoll::open().map_err(failed)?;
-        epoll.busy_poll(config.busy_poll);
+        epoll.busy_poll(config.polling.busy_poll);
         epoll
             .add(waker.descriptor(), TOKEN_WAKER, Interest::READ)
             .map_err(failed)?;

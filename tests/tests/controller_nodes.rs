@@ -117,6 +117,7 @@ impl Controller {
             memory_bytes: 64 << 20,
             tuning: Tuning::default(),
             reactors: NonZeroUsize::new(2).expect("two"),
+            polling: engine::Polling::default(),
         })
         .expect("a controller node");
         let address = serving.listeners()[0];

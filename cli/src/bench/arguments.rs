@@ -1,6 +1,7 @@
 //! What `trestle bench` is told.
 
 use super::hosts::HostsOptions;
+use crate::arguments::PollingOptions;
 use crate::size;
 use clap::{Args, Subcommand, ValueEnum};
 use std::net::SocketAddr;
@@ -113,6 +114,8 @@ pub(crate) struct RunOptions {
     /// Keep the threads on these cores, comma-separated
     #[arg(long, value_delimiter = ',')]
     pub(crate) pin: Vec<usize>,
+    #[command(flatten)]
+    pub(crate) polling: PollingOptions,
     /// Associations of each thread
     #[arg(long, default_value_t = 1)]
     pub(crate) associations: u16,
@@ -181,6 +184,8 @@ pub(crate) struct ServeOptions {
     /// Use threads for the disk even where io_uring is to be had
     #[arg(long)]
     pub(crate) no_io_uring: bool,
+    #[command(flatten)]
+    pub(crate) polling: PollingOptions,
 }
 
 /// How the floor's server waits.

@@ -132,6 +132,7 @@ impl Load {
             let config = ReactorConfig {
                 name: format!("bench-{index}"),
                 memory_bytes: slots * options.block_size.next_power_of_two().max(16 << 10) * 2 + SPARE_BYTES,
+                polling: options.polling.into(),
                 ..ReactorConfig::default()
             };
             let share = Share {

@@ -36,6 +36,7 @@ pub(super) fn serve(options: &ServeOptions) -> anyhow::Result<ExitCode> {
         .map(|disk| disk.parse())
         .collect::<Result<_, _>>()?;
     config.buffer_bytes = options.memory;
+    config.polling = options.polling.into();
     config.reactors = options.cores.get();
     if options.no_io_uring {
         config.backend = WantedBackend::Threads;
