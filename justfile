@@ -11,6 +11,18 @@ check:
 test:
     cargo test --workspace --locked
 
+# simulated data planes under trouble: a hundred seeds, or one with a line for everything that is done to it
+sim seed="":
+    {{ if seed == "" { "TRESTLE_SEEDS=0..100" } else { "TRESTLE_SEED=" + seed } }} cargo test --release --locked -p tests --test simulation -- --nocapture
+
+# the same on every core, for so many minutes
+sim-fleet minutes first="0":
+    cargo run --release --locked -p tests --bin sim-fleet -- {{minutes}} {{first}}
+
+# deliberate bugs that the tests must catch: all, or those with these words in their names
+mutants *words:
+    tests/mutants/run {{words}}
+
 # the stock Linux host
 linux-host:
     cargo build --release --locked --bin trestle

@@ -36,7 +36,7 @@ const LISTENER_REST: Duration = Duration::from_millis(100);
 const ACCEPTS_PER_TURN: usize = 64;
 /// With this much queued a connection is sent from at once, not at the end of the turn: both ends keep working, and with one
 /// more short payload it would be more than the kernel sends in one piece (64 KiB less headers), and so a piece of a few bytes more.
-const SEND_EARLY_BYTES: usize = 60 << 10;
+pub(crate) const SEND_EARLY_BYTES: usize = 60 << 10;
 /// Behind a payload that is received where it belongs so much is received elsewhere: the headers of what follows.
 const BEHIND_LANDING_BYTES: usize = 16 << 10;
 

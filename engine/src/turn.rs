@@ -19,7 +19,7 @@ use crate::epoll::{Epoll, Interest, Ready, Waker};
 use crate::error::StartReactor;
 use crate::pace::{Pace, Wait};
 use crate::reactor::{Opened, ReactorConfig};
-use crate::socket::{Arrived, Closings, Key, Sockets, TOKEN_RING, TOKEN_WAKER};
+use crate::socket::{Arrived, Closings, Key, SEND_EARLY_BYTES, Sockets, TOKEN_RING, TOKEN_WAKER};
 use block::Time;
 use fabric::driver::{
     CloseReason, ConnectionId, DiskError, DiskRequestId, Event, ListenerId, Machine, Output, ReactorIndex,
@@ -35,6 +35,8 @@ const CLOSE_MAX: usize = 4;
 const TURNS_WITHOUT_EPOLL: u32 = 16;
 /// With so much to send in a turn the connections that spoke last are looked at once more. (More leaves in several pieces anyway.)
 const LOOK_AGAIN_BYTES: std::ops::Range<u64> = 16 << 10..128 << 10;
+/// So many requests to memory are carried out before further connections are read.
+const AT_MEMORY_EARLY: usize = 32;
 /// Of so many looks that found nothing one asks epoll, and lets other threads run first.
 const LOOKS_CLOSE: u32 = 4;
 
@@ -75,6 +77,7 @@ pub(crate) fn run<M: Machine>(
         dry_looks: 0,
         held: Vec::new(),
         given_back: 0,
+        left_bytes: 0,
         accepted: Vec::new(),
         messages: VecDeque::new(),
         handed_over: VecDeque::new(),
@@ -165,6 +168,8 @@ struct Reactor<M: Machine> {
     held: Vec<Key>,
     /// How many buffers had come back when the machine was told something last.
     given_back: u64,
+    /// Of the bytes to be sent so far, how many were handed to the sockets' send last.
+    left_bytes: u64,
     accepted: Vec<ConnectionId>,
     messages: VecDeque<M::Control>,
     handed_over: VecDeque<HandedOver>,
@@ -252,13 +257,33 @@ impl<M: Machine> Reactor<M> {
         if !ready.is_empty() {
             self.close.clear();
         }
+        let many = ready.len() > CLOSE_MAX;
         for ready in &ready {
             self.ready(*ready);
+            if many {
+                self.leave_early();
+            }
         }
-        if ready.len() > CLOSE_MAX {
+        if many {
             self.close.clear();
         }
         self.ready = ready;
+    }
+
+    /// With many connections ready, what the first have brought about is worked off before the last are read: payloads are sent, and
+    /// buffers used again, while they are in the caches.
+    fn leave_early(&mut self) {
+        if self.world.disks.at_memory() >= AT_MEMORY_EARLY {
+            self.tell_at_memory();
+        }
+        let world = &mut self.world;
+        let queued = world.sockets.queued_bytes();
+        if queued - self.left_bytes >= SEND_EARLY_BYTES as u64 {
+            self.left_bytes = queued;
+            world
+                .sockets
+                .flush(&world.epoll, &mut world.pool, &mut world.closings);
+        }
     }
 
     fn has_to_tell(&self) -> bool {
@@ -434,17 +459,25 @@ impl<M: Machine> Reactor<M> {
     fn tell_completions(&mut self) {
         let world = &mut self.world;
         world.disks.completed(&mut world.completions);
-        let at_memory = world.disks.at_memory();
-        if world.completions.is_empty() && at_memory == 0 {
+        if !world.completions.is_empty() {
+            let now = clock::now();
+            for _ in 0..self.world.completions.len() {
+                if let Some((request, result)) = self.world.completions.pop_front() {
+                    self.tell(now, Event::DiskCompleted { request, result });
+                }
+            }
+        }
+        self.tell_at_memory();
+    }
+
+    /// Carries out requests to memory: those that are there now.
+    fn tell_at_memory(&mut self) {
+        let count = self.world.disks.at_memory();
+        if count == 0 {
             return;
         }
         let now = clock::now();
-        for _ in 0..self.world.completions.len() {
-            if let Some((request, result)) = self.world.completions.pop_front() {
-                self.tell(now, Event::DiskCompleted { request, result });
-            }
-        }
-        for _ in 0..at_memory {
+        for _ in 0..count {
             let world = &mut self.world;
             if let Some((request, result)) = world.disks.next_at_memory(&mut world.pool) {
                 self.tell(now, Event::DiskCompleted { request, result });
@@ -541,6 +574,7 @@ impl<M: Machine> Reactor<M> {
     /// Sends and submits what has been queued; brings the counters up to date.
     fn leave(&mut self) {
         let world = &mut self.world;
+        self.left_bytes = world.sockets.queued_bytes();
         world
             .sockets
             .flush(&world.epoll, &mut world.pool, &mut world.closings);
