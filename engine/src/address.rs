@@ -39,7 +39,7 @@ pub(crate) fn reset_on_close(stream: &TcpStream) {
 /// BBR spreads what it sends over time, by a timer for every burst: made for long ways with shallow buffers, and between the nodes
 /// of one network nearly half of all CPU time for long payloads. What neither paces nor asks the network for help is taken instead, as
 /// the kernel allows; a default of another kind is the machine's owner's choice, and stays. A listener's connections have its own.
-fn do_not_pace(socket: RawFd) {
+fn avoid_pacing(socket: RawFd) {
     let paces = congestion_control(socket).is_ok_and(|name| name.starts_with(b"bbr"));
     if paces {
         // Refused, it works all the same, with more CPU time for a payload.
@@ -87,7 +87,7 @@ fn open_socket(address: SocketAddr) -> io::Result<OwnedFd> {
         if socket < 0 {
             return Err(io::Error::last_os_error());
         }
-        do_not_pace(socket);
+        avoid_pacing(socket);
         Ok(OwnedFd::from_raw_fd(socket))
     }
 }
@@ -227,7 +227,7 @@ mod tests {
             b"bbr\0",
         );
         assert_eq!(paces(ours.as_raw_fd()), paced.is_ok());
-        do_not_pace(ours.as_raw_fd());
+        avoid_pacing(ours.as_raw_fd());
         assert!(!paces(ours.as_raw_fd()));
     }
 }
