@@ -30,7 +30,6 @@ mod queue;
 mod requests;
 mod scan;
 mod setup;
-mod slab;
 #[cfg(test)]
 pub(crate) mod tests;
 

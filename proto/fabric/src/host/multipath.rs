@@ -15,9 +15,8 @@ use super::config::AssociationConfig;
 use super::connection_ids::{ConnectionIdRanges, ConnectionIds};
 use super::event::{AssociationEvent, AssociationOutput};
 use super::lost::Lost;
-use super::slab::{Key, Slab};
 use crate::driver::{CloseReason, ConnectionId, Segment};
-use block::{Blocks, BufferSlice, Duration, Memory, Time};
+use block::{Blocks, BufferSlice, Duration, Memory, Slab, Slot, Time};
 use nvme::Status;
 use nvme::log::AnaState;
 use std::cell::Cell;
@@ -202,7 +201,7 @@ pub struct Multipath {
     paths: Vec<Path>,
     requests: Slab<Pending>,
     /// Those that wait for a path, by arrival.
-    queued: BTreeMap<u64, Key>,
+    queued: BTreeMap<u64, Slot>,
     next_serial: u64,
     /// The path used last, for taking turns.
     last_path: u32,
@@ -322,7 +321,7 @@ impl Multipath {
         let Some((key, pending)) = found else { return };
         if let Some(index) = pending.on.and_then(|range| self.path_at(range)) {
             let association = &mut self.paths[index].association;
-            association.abandon(Tag(key.number()), memory);
+            association.abandon(Tag(key.0), memory);
         }
         self.forget(key, memory);
     }
@@ -516,7 +515,7 @@ impl Multipath {
     fn handle_event(&mut self, now: Time, index: usize, event: AssociationEvent, memory: &mut dyn Memory) {
         let path = &mut self.paths[index];
         if let AssociationEvent::Completed { tag, result } = event {
-            return self.handle_end(now, index, Key::of_number(tag.0), result, memory);
+            return self.handle_end(now, index, Slot(tag.0), result, memory);
         }
         path.found.set(None);
         let address = path.association.config().address;
@@ -544,7 +543,7 @@ impl Multipath {
         &mut self,
         now: Time,
         index: usize,
-        key: Key,
+        key: Slot,
         result: Result<u64, Status>,
         memory: &mut dyn Memory,
     ) {
@@ -614,12 +613,12 @@ impl Multipath {
         now: Time,
         index: usize,
         nsid: u32,
-        key: Key,
+        key: Slot,
         command: Command,
         memory: &mut dyn Memory,
     ) {
         let path = &mut self.paths[index];
-        let tag = Tag(key.number());
+        let tag = Tag(key.0);
         let taken = path.association.submit(now, nsid, tag, command, memory);
         taken.expect("a live path takes requests");
         self.last_path = path.range;
@@ -650,7 +649,7 @@ impl Multipath {
         !self.paths.is_empty() && self.paths.iter().all(knows_not)
     }
 
-    fn forget(&mut self, key: Key, memory: &mut dyn Memory) {
+    fn forget(&mut self, key: Slot, memory: &mut dyn Memory) {
         let pending = self.requests.remove(key).expect("the caller looked it up");
         if pending.on.is_none() {
             self.queued.remove(&pending.serial);

@@ -9,13 +9,12 @@
 //! reference on its buffer from `take` to its end.
 
 use super::command::{Command, Reservation, Tag};
-use super::slab::{Key, Slab};
-use block::{BLOCK_SIZE, BlockRange, Memory, Operation, Request};
+use block::{BLOCK_SIZE, BlockRange, Memory, Operation, Request, Slab, Slot};
 use nvme::Status;
 use std::collections::VecDeque;
 
 /// Names a request inside an association.
-pub(crate) type RequestKey = Key;
+pub(crate) type RequestKey = Slot;
 
 /// The longest range one command may name, by kind.
 #[derive(Clone, Copy, Debug)]
