@@ -1,6 +1,6 @@
 //! Mutants these tests catch: polling without end; polling on though it finds nothing; never trying again whether it pays;
-//! tries that take more than their share; a crowded core polled on; an interrupt taken for a crowd; nobody given way, or for ever; a rest without end, or one that does not grow; what came
-//! after a sleep taken for found.
+//! tries that take more than their share; a crowded core polled on; an interrupt taken for a crowd; nobody given way, or for ever;
+//! a rest without end, or one that does not grow; what came after a sleep taken for found.
 
 use super::*;
 
