@@ -268,6 +268,20 @@ pub(crate) enum DiskVerb {
     Check(CheckOptions),
 }
 
+/// How a disk is tried.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct DiskWay {
+    /// Through the page cache
+    #[arg(long)]
+    pub(crate) buffered: bool,
+    /// By threads, not by io_uring
+    #[arg(long)]
+    pub(crate) threads: bool,
+    /// What the disk holds may go
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+}
+
 /// One kind of request, so many at a time.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct MeasureOptions {
@@ -291,15 +305,8 @@ pub(crate) struct MeasureOptions {
     /// One block behind the other, not any
     #[arg(long)]
     pub(crate) sequential: bool,
-    /// Through the page cache
-    #[arg(long)]
-    pub(crate) buffered: bool,
-    /// By threads, not by io_uring
-    #[arg(long)]
-    pub(crate) threads: bool,
-    /// What the disk holds may go
-    #[arg(long)]
-    pub(crate) overwrite: bool,
+    #[command(flatten)]
+    pub(crate) way: DiskWay,
 }
 
 /// Rounds of requests, each followed by a look at what they should have done.
@@ -322,15 +329,8 @@ pub(crate) struct CheckOptions {
     /// Read everything once more by this path, without the engine
     #[arg(long)]
     pub(crate) read_back: Option<PathBuf>,
-    /// Through the page cache
-    #[arg(long)]
-    pub(crate) buffered: bool,
-    /// By threads, not by io_uring
-    #[arg(long)]
-    pub(crate) threads: bool,
-    /// What the disk holds may go
-    #[arg(long)]
-    pub(crate) overwrite: bool,
+    #[command(flatten)]
+    pub(crate) way: DiskWay,
 }
 
 #[derive(Args, Clone, Debug)]

@@ -25,7 +25,7 @@ const STRETCH_BLOCKS_MAX: u64 = 700;
 const SWEEP_BLOCKS: u64 = 256;
 
 pub(crate) fn run(options: &CheckOptions) -> anyhow::Result<ExitCode> {
-    super::may_overwrite(&options.path, options.overwrite)?;
+    super::may_overwrite(&options.path, options.way.overwrite)?;
     let (mut check, opened) = Check::start(options)?;
     println!(
         "{}: {:?}, {} bytes, by {:?}; checking {} of them with seed {}",
@@ -123,13 +123,13 @@ struct Check {
 impl Check {
     fn start(options: &CheckOptions) -> anyhow::Result<(Check, engine::OpenedDisk)> {
         let disk = DiskConfig {
-            direct: !options.buffered,
+            direct: !options.way.buffered,
             ..DiskConfig::path(&options.path)
         };
         let memory_bytes = u64::from(options.depth) * 2 * TRANSFER_BLOCKS_MAX * BLOCK + (16 << 20);
         let (tell, hear) = mpsc::channel();
         let handle = engine::start(
-            super::reactor(disk, memory_bytes, options.threads),
+            super::reactor(disk, memory_bytes, options.way.threads),
             |_| Hand::default(),
             move |report| drop(tell.send(report)),
         )?;

@@ -44,7 +44,7 @@ pub(crate) struct Figures {
 
 pub(crate) fn run(client: &ClientOptions, options: &MeasureOptions) -> anyhow::Result<ExitCode> {
     if options.kind != Kind::Read {
-        super::may_overwrite(&options.path, options.overwrite)?;
+        super::may_overwrite(&options.path, options.way.overwrite)?;
     }
     let block_bytes = u32::try_from(options.block_size).context("such blocks are too large")?;
     if block_bytes == 0 || !block_bytes.is_multiple_of(BLOCK_SIZE) {
@@ -80,13 +80,13 @@ fn print(figures: &Figures) {
 fn measure(options: &MeasureOptions, block_bytes: u32) -> anyhow::Result<Figures> {
     let disk = DiskConfig {
         queue_depth: options.depth,
-        direct: !options.buffered,
+        direct: !options.way.buffered,
         ..DiskConfig::path(&options.path)
     };
     let memory_bytes = 2 * u64::from(block_bytes) * u64::from(options.depth) + (8 << 20);
     let (tell, hear) = mpsc::channel();
     let load = Load::new(options, block_bytes)?;
-    let config = super::reactor(disk, memory_bytes, options.threads);
+    let config = super::reactor(disk, memory_bytes, options.way.threads);
     let wanted = options.range;
     let handle = engine::start(
         config,
