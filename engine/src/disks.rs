@@ -13,7 +13,7 @@ use crate::disk::{DiskBackend, DiskConfig, DiskPace, DiskStatus, OpenedDisk, nam
 use crate::disk_pace::Kind;
 use crate::epoll::Waker;
 use crate::error::OpenDisk;
-use crate::memory_disk::FETCH_STEPS;
+use crate::memory_disk::{FETCH_STEPS, settle_blocks};
 use crate::opening::{Place, open_patiently};
 use crate::queue::Queue;
 use crate::reactor::WantedBackend;
@@ -306,6 +306,9 @@ impl Disks {
         };
         memory.expect(&operation, FETCH_STEPS[2].clone());
         memory.execute(&operation, pool);
+        if self.at_memory.is_empty() {
+            settle_blocks();
+        }
         Some((request, Ok(())))
     }
 

@@ -16,6 +16,9 @@ pub(crate) struct MemoryDisk {
 /// What is fetched ahead of a read's first block, in steps: so much at a time is what a processor keeps under way.
 pub(crate) const FETCH_STEPS: [Range<usize>; 3] = [0..1536, 1536..2816, 2816..4096];
 
+#[cfg(target_arch = "x86_64")]
+const CACHE_LINE: usize = 64;
+
 fn to_index(offset_bytes: u64) -> usize {
     usize::try_from(offset_bytes).expect("the disk is no larger than the address space")
 }
@@ -83,7 +86,6 @@ impl MemoryDisk {
 #[cfg(target_arch = "x86_64")]
 fn fetch(bytes: &[u8]) {
     use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-    const CACHE_LINE: usize = 64;
     for line in bytes.chunks(CACHE_LINE) {
         // SAFETY: every x86-64 processor has this instruction, and it changes nothing that can be seen.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
@@ -95,27 +97,40 @@ fn fetch(bytes: &[u8]) {
 fn fetch(_bytes: &[u8]) {}
 
 /// Copies whole blocks without reading what was there before, and without driving anything else out of the caches: a disk's
-/// blocks are many, and none is looked at again soon. Half the cost of a plain copy where memory is cold.
+/// blocks are many, and none is looked at again soon. Half the cost of a plain copy where memory is cold. Whoever is not this
+/// thread may see them only behind [`settle_blocks`].
 #[cfg(target_arch = "x86_64")]
 fn copy_past_caches(into: &mut [u8], from: &[u8]) {
-    use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
+    use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
     const PIECE: usize = size_of::<__m128i>();
     assert_eq!(into.len(), from.len(), "as much as there is room for");
     assert!(
-        into.as_ptr().cast::<__m128i>().is_aligned() && into.len().is_multiple_of(PIECE),
+        into.as_ptr().addr().is_multiple_of(CACHE_LINE) && into.len().is_multiple_of(CACHE_LINE),
         "whole blocks of a disk"
     );
-    for at in (0..into.len()).step_by(PIECE) {
-        // SAFETY: both slices have a whole piece at `at`, the target is aligned as checked above, and every x86-64 processor
-        // has these instructions.
-        unsafe {
-            let piece = _mm_loadu_si128(from.as_ptr().add(at).cast());
-            _mm_stream_si128(into.as_mut_ptr().add(at).cast(), piece);
+    for (into, from) in into.chunks_exact_mut(CACHE_LINE).zip(from.chunks_exact(CACHE_LINE)) {
+        for at in (0..CACHE_LINE).step_by(PIECE) {
+            // SAFETY: both lines have a whole piece at `at`, the target is aligned as checked above, and every x86-64 processor
+            // has these instructions.
+            unsafe {
+                let piece = _mm_loadu_si128(from.as_ptr().add(at).cast());
+                _mm_stream_si128(into.as_mut_ptr().add(at).cast(), piece);
+            }
         }
     }
-    // SAFETY: every x86-64 processor has it. Nothing reads the blocks before what was streamed there is in place.
-    unsafe { _mm_sfence() };
 }
+
+/// What was written to memory disks is seen by every thread that sees anything later of this one. Waits until memory has it, so: not
+/// for each block, but once for a run of requests. (This thread, and the kernel on its behalf, see it anyway.)
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn settle_blocks() {
+    // SAFETY: every x86-64 processor has it.
+    unsafe { std::arch::x86_64::_mm_sfence() };
+}
+
+/// See above; plain stores need nothing.
+#[cfg(not(target_arch = "x86_64"))]
+pub(crate) fn settle_blocks() {}
 
 /// Copies whole blocks.
 #[cfg(not(target_arch = "x86_64"))]
