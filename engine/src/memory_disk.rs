@@ -14,7 +14,7 @@ pub(crate) struct MemoryDisk {
 }
 
 /// What is fetched ahead of a read's first block, in steps: so much at a time is what a processor keeps under way.
-pub(crate) const FETCH_STEPS: [Range<usize>; 3] = [0..1536, 1536..2816, 2816..4096];
+pub(crate) const FETCH_STEPS: [Range<usize>; 3] = [0..512, 512..2304, 2304..4096];
 
 #[cfg(target_arch = "x86_64")]
 const CACHE_LINE: usize = 64;
