@@ -108,7 +108,10 @@ fn copy_past_caches(into: &mut [u8], from: &[u8]) {
         into.as_ptr().addr().is_multiple_of(CACHE_LINE) && into.len().is_multiple_of(CACHE_LINE),
         "whole blocks of a disk"
     );
-    for (into, from) in into.chunks_exact_mut(CACHE_LINE).zip(from.chunks_exact(CACHE_LINE)) {
+    for (into, from) in into
+        .chunks_exact_mut(CACHE_LINE)
+        .zip(from.chunks_exact(CACHE_LINE))
+    {
         for at in (0..CACHE_LINE).step_by(PIECE) {
             // SAFETY: both lines have a whole piece at `at`, the target is aligned as checked above, and every x86-64 processor
             // has these instructions.

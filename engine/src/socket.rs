@@ -85,6 +85,8 @@ pub(crate) struct Sockets {
     dirty: Vec<Key>,
     open: usize,
     queued_bytes: u64,
+    /// With so much unsent a connection does not wait for the end of the turn.
+    early_bytes: usize,
     /// No connection being closed in order, and no resting listener, is due before.
     due: Option<Time>,
     unsent_limit: usize,
@@ -110,6 +112,7 @@ impl Sockets {
             dirty: Vec::new(),
             open: 0,
             queued_bytes: 0,
+            early_bytes: SEND_EARLY_BYTES,
             due: None,
             unsent_limit,
             pieces: Vec::with_capacity(crate::outgoing::PIECES_MAX),
@@ -306,6 +309,7 @@ impl Sockets {
         pool: &mut Pool,
         gone: &mut Closings,
     ) {
+        let early_bytes = self.early_bytes;
         let key = self.key(name);
         let live = key.and_then(|key| Some((key, self.live_mut(key)?)));
         let Some((key, connection)) = live.filter(|(_, connection)| !connection.closing()) else {
@@ -314,7 +318,7 @@ impl Sockets {
         let before = connection.outgoing.unsent_bytes();
         connection.outgoing.push(segment);
         let added = connection.outgoing.unsent_bytes() - before;
-        let early = connection.outgoing.unsent_bytes() >= SEND_EARLY_BYTES && !connection.blocked;
+        let early = connection.outgoing.unsent_bytes() >= early_bytes && !connection.blocked;
         if !std::mem::replace(&mut connection.dirty, true) {
             self.dirty.push(key);
         }
@@ -322,6 +326,11 @@ impl Sockets {
         if early {
             self.send(key, pool, gone);
         }
+    }
+
+    /// From now on a connection's bytes leave before the turn's end when there are so many.
+    pub(crate) fn send_early_at(&mut self, bytes: usize) {
+        self.early_bytes = bytes;
     }
 
     /// Bytes that were to be sent so far, over all connections.

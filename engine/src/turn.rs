@@ -40,6 +40,8 @@ const AT_MEMORY_EARLY: usize = 32;
 /// Of so many looks that found nothing one asks epoll, and lets other threads run first.
 const LOOKS_CLOSE: u32 = 4;
 
+/// Where peers share the core they do not go on before this thread lets them: what leaves early is a send more, and nothing sooner.
+const SEND_EARLY_SHARED_BYTES: usize = 256 << 10;
 /// With so many requests under way at disks, the time it takes to be woken for one hides behind the others: polling would cost
 /// CPU, and bring nothing.
 const DISK_REQUESTS_HIDE_WAKING: u64 = 8;
@@ -185,6 +187,10 @@ impl<M: Machine> Reactor<M> {
     fn turn(&mut self, wait: Wait) -> Wait {
         self.worked = false;
         self.turns += 1;
+        self.world.sockets.send_early_at(match self.pace.gives_way() {
+            true => SEND_EARLY_SHARED_BYTES,
+            false => SEND_EARLY_BYTES,
+        });
         let queued = self.world.sockets.queued_bytes();
         let close = wait == Wait::Poll && self.may_look_close();
         let enough = close && (self.look_close() || self.dry_looks % LOOKS_CLOSE != LOOKS_CLOSE - 1);
