@@ -395,7 +395,7 @@ impl ControllerNode {
             change,
         };
         self.outputs
-            .push_back(Output::Report(Report::Membership(request)));
+            .push_back(Output::Report(Box::new(Report::Membership(request))));
         self.status_at = Some(now);
     }
 
@@ -441,7 +441,8 @@ impl ControllerNode {
         self.status_at = moving.then(|| now + STATUS_PERIOD);
         if self.told.as_ref() != Some(&status) {
             self.told = Some(status.clone());
-            self.outputs.push_back(Output::Report(Report::Status(status)));
+            self.outputs
+                .push_back(Output::Report(Box::new(Report::Status(status))));
         }
     }
 }

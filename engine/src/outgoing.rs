@@ -58,18 +58,24 @@ impl Outgoing {
     /// Puts a segment behind the others.
     pub(crate) fn push(&mut self, segment: Segment) {
         match segment {
-            Segment::Bytes(bytes) => {
-                self.arena.extend_from_slice(&bytes);
-                self.unsent_bytes += bytes.len();
-                match self.pieces.back_mut() {
-                    Some(Piece::Arena(length)) => *length += bytes.len(),
-                    _ => self.pieces.push_back(Piece::Arena(bytes.len())),
-                }
+            Segment::Bytes(bytes) => self.push_bytes(&bytes),
+            Segment::Payload { before, payload } => {
+                self.push_bytes(&before);
+                self.unsent_bytes += payload.length as usize;
+                self.pieces.push_back(Piece::Payload(payload));
             }
-            Segment::Payload(slice) => {
-                self.unsent_bytes += slice.length as usize;
-                self.pieces.push_back(Piece::Payload(slice));
-            }
+        }
+    }
+
+    fn push_bytes(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.arena.extend_from_slice(bytes);
+        self.unsent_bytes += bytes.len();
+        match self.pieces.back_mut() {
+            Some(Piece::Arena(length)) => *length += bytes.len(),
+            _ => self.pieces.push_back(Piece::Arena(bytes.len())),
         }
     }
 

@@ -553,8 +553,8 @@ impl Sockets {
 }
 
 fn release(segment: Segment, pool: &mut Pool) {
-    if let Segment::Payload(slice) = segment {
-        pool.release(slice.buffer);
+    if let Segment::Payload { payload, .. } = segment {
+        pool.release(payload.buffer);
     }
 }
 

@@ -560,7 +560,7 @@ impl<M: Machine> Reactor<M> {
                 world.completions.extend(ended.map(|result| (request, result)));
             }
             // Nobody listens only if the thread that carries reports could not be started: then this reactor ends too.
-            Output::Report(report) => drop(self.reports.send(report)),
+            Output::Report(report) => drop(self.reports.send(*report)),
         }
     }
 

@@ -137,7 +137,7 @@ impl Generator {
     }
 
     fn report(&mut self, report: LoadReport) {
-        self.outputs.push_back(Output::Report(report));
+        self.outputs.push_back(Output::Report(Box::new(report)));
     }
 
     fn control(&mut self, now: Time, control: LoadControl, memory: &mut dyn Memory) {

@@ -307,7 +307,7 @@ impl Crowd {
                 CrowdReport::Stopped
             }
         };
-        self.outputs.push_back(Output::Report(report));
+        self.outputs.push_back(Output::Report(Box::new(report)));
     }
 
     fn drain(&mut self, index: usize) {
@@ -325,7 +325,7 @@ impl Crowd {
             let shown = |association: &Association| association.namespaces().iter().count();
             let namespaces = self.associations.iter().map(shown).sum();
             let report = CrowdReport::AllLive { namespaces };
-            self.outputs.push_back(Output::Report(report));
+            self.outputs.push_back(Output::Report(Box::new(report)));
         }
     }
 }

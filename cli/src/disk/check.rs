@@ -298,7 +298,7 @@ impl Hand {
         self.left -= 1;
         if self.left == 0 {
             let outcomes = self.outcomes.drain(..).flatten().collect();
-            self.outputs.push_back(Output::Report(outcomes));
+            self.outputs.push_back(Output::Report(Box::new(outcomes)));
         }
     }
 }

@@ -289,7 +289,7 @@ impl Load {
                 memory.release(lane.buffer.buffer);
             }
             let told = Told { ..self.told };
-            self.outputs.push_back(Output::Report(told));
+            self.outputs.push_back(Output::Report(Box::new(told)));
         }
     }
 }

@@ -21,7 +21,7 @@ impl Node {
         };
         if self.reported.as_ref() != Some(&report) {
             self.reported = Some(report.clone());
-            self.outputs.push_back(Output::Report(report));
+            self.outputs.push_back(Output::Report(Box::new(report)));
         }
     }
 

@@ -7,7 +7,7 @@ use block::{BufferSlice, Memory, Time};
 use engine::{Handle, Opened, ReactorConfig, Seat, StartReactor};
 use fabric::driver::{
     CloseReason, ConnectionId, DiskError, DiskId, DiskOperation, DiskRequestId, Event, ListenerId, Machine,
-    Output, ReactorIndex, Segment,
+    Output, ReactorIndex, Segment, SessionBytes,
 };
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -103,7 +103,7 @@ fn filled(memory: &mut dyn Memory, bytes: &[u8]) -> BufferSlice {
 
 impl Puppet {
     fn tell(&mut self, told: Told) {
-        self.outputs.push_back(Output::Report(told));
+        self.outputs.push_back(Output::Report(Box::new(told)));
     }
 
     fn send(&mut self, connection: ConnectionId, segment: Segment) {
@@ -153,7 +153,7 @@ impl Puppet {
             let segment = match memory.allocate(piece.len() as u32) {
                 Some(slice) => {
                     memory.bytes_mut(slice).copy_from_slice(piece);
-                    Segment::Payload(slice)
+                    payload(slice)
                 }
                 None => Segment::Bytes(piece.into()),
             };
@@ -234,7 +234,7 @@ impl Puppet {
             Command::Send(connection, bytes) => self.send(connection, Segment::Bytes(bytes.into())),
             Command::SendPayload(connection, bytes) => {
                 let slice = filled(memory, &bytes);
-                self.send(connection, Segment::Payload(slice));
+                self.send(connection, payload(slice));
             }
             Command::Close(connection, abort) => self.outputs.push_back(Output::Close { connection, abort }),
             Command::Disk(disk, request, ask) => self.ask(disk, request, ask, memory),
@@ -428,4 +428,9 @@ pub(crate) fn pattern(seed: u64, length: usize) -> Vec<u8> {
         .flat_map(word)
         .take(length)
         .collect()
+}
+
+fn payload(payload: BufferSlice) -> Segment {
+    let before = SessionBytes::with_capacity(0);
+    Segment::Payload { before, payload }
 }

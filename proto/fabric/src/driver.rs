@@ -259,9 +259,28 @@ impl From<Vec<u8>> for SessionBytes {
 pub enum Segment {
     /// Bytes made by the session (headers, small answers).
     Bytes(SessionBytes),
-    /// A payload by reference. The machine hands one reference over; the driver releases it when the bytes are
-    /// sent or the connection is gone.
-    Payload(BufferSlice),
+    /// A payload by reference, behind what the session says before it: its header. The machine hands one reference over; the driver
+    /// releases it when the bytes are sent or the connection is gone.
+    Payload {
+        /// What goes before.
+        before: SessionBytes,
+        /// Which.
+        payload: BufferSlice,
+    },
+}
+
+impl Segment {
+    /// All its bytes, for drivers without sockets: the payload's reference is given back.
+    pub fn into_bytes(self, memory: &mut dyn Memory) -> Vec<u8> {
+        match self {
+            Segment::Bytes(bytes) => bytes.to_vec(),
+            Segment::Payload { before, payload } => {
+                let bytes = [&before[..], memory.bytes(payload)].concat();
+                memory.release(payload.buffer);
+                bytes
+            }
+        }
+    }
 }
 
 /// What the machine asks of the driver. `R` is the node's own report to its control plane.
@@ -308,7 +327,7 @@ pub enum Output<R> {
         operation: DiskOperation,
     },
     /// Tell the node's own control plane something.
-    Report(R),
+    Report(Box<R>),
 }
 
 /// A node, as the driver sees it.

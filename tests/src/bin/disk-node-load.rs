@@ -279,9 +279,10 @@ impl Load {
 fn unwrap(segment: Segment, memory: &mut Buffers, into: &mut Vec<u8>) {
     match segment {
         Segment::Bytes(bytes) => into.extend_from_slice(&bytes),
-        Segment::Payload(slice) => {
-            into.extend_from_slice(memory.bytes(slice));
-            memory.release(slice.buffer);
+        Segment::Payload { before, payload } => {
+            into.extend_from_slice(&before);
+            into.extend_from_slice(memory.bytes(payload));
+            memory.release(payload.buffer);
         }
     }
 }

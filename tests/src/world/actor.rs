@@ -71,7 +71,7 @@ where
                 disk,
                 operation,
             },
-            Output::Report(report) => Output::Report(Box::new(report)),
+            Output::Report(report) => Output::Report(Box::new(report as Box<dyn Any>)),
         })
     }
 

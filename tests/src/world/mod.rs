@@ -370,7 +370,7 @@ impl World {
                 Output::HandOver { connection, .. } => {
                     unreachable!("{connection:?}: a node here has one machine")
                 }
-                Output::Report(report) => self.reports.push_back((node, report)),
+                Output::Report(report) => self.reports.push_back((node, *report)),
             }
         }
         self.set_alarm(node);
@@ -446,15 +446,7 @@ impl World {
     }
 
     fn send_segment(&mut self, node: NodeName, connection: ConnectionId, segment: Segment) {
-        let bytes = match segment {
-            Segment::Bytes(bytes) => bytes.to_vec(),
-            Segment::Payload(slice) => {
-                let memory = &mut self.nodes[node.0].memory;
-                let bytes = memory.bytes(slice).to_vec();
-                memory.release(slice.buffer);
-                bytes
-            }
-        };
+        let bytes = segment.into_bytes(&mut self.nodes[node.0].memory);
         let Some(end) = self.nodes[node.0].ends.get(&connection).copied() else {
             return;
         };

@@ -8,8 +8,7 @@ use cluster::node_config::{DiskNodeConfig, LegConfig};
 use cluster::status::{DiskStatus, LegState};
 use cluster::{DiskId, DiskNodeId, Incarnation, LegId, Nqn, PoolId, Revision};
 use fabric::driver::{
-    CloseReason, ConnectionId, DiskOperation, DiskRequestId, Event, ListenerId, Machine, Output,
-    ReactorIndex, Segment,
+    CloseReason, ConnectionId, DiskOperation, DiskRequestId, Event, ListenerId, Machine, Output, ReactorIndex,
 };
 use fabric::host::{
     Association, AssociationConfig, AssociationEvent, AssociationOutput, Command, ConnectionIdRanges, Lost,
@@ -290,9 +289,9 @@ impl World {
                 disk,
                 operation,
             } => self.pending.push((disk.0 as usize, request, operation)),
-            Output::Report(report) => self.reports.push(report),
+            Output::Report(report) => self.reports.push(*report),
             Output::Send { connection, segment } => {
-                let bytes = unwrap(segment, &mut self.memory);
+                let bytes = segment.into_bytes(&mut self.memory);
                 if let Some(wire) = self.wires.iter_mut().find(|wire| wire.at_node == connection) {
                     wire.to_host.push_back(Letter::Bytes(bytes));
                 }
@@ -438,7 +437,7 @@ impl World {
             match output {
                 AssociationOutput::Connect { connection, .. } => self.open_wire(host, connection),
                 AssociationOutput::Send { connection, segment } => {
-                    let bytes = unwrap(segment, &mut self.hosts[host].memory);
+                    let bytes = segment.into_bytes(&mut self.hosts[host].memory);
                     if let Some(wire) = self.wires.iter_mut().find(|wire| wire.at_host == connection) {
                         wire.to_node.push_back(Letter::Bytes(bytes));
                     }
@@ -605,17 +604,6 @@ impl SimHost {
             }
             AssociationEvent::Lost { reason } => self.lost = Some(reason),
             _ => {}
-        }
-    }
-}
-
-fn unwrap(segment: Segment, memory: &mut Buffers) -> Vec<u8> {
-    match segment {
-        Segment::Bytes(bytes) => bytes.to_vec(),
-        Segment::Payload(slice) => {
-            let bytes = memory.bytes(slice).to_vec();
-            memory.release(slice.buffer);
-            bytes
         }
     }
 }

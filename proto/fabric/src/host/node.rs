@@ -399,7 +399,7 @@ impl HostNode {
     }
 
     fn report(&mut self, report: HostReport) {
-        self.outputs.push_back(Output::Report(report));
+        self.outputs.push_back(Output::Report(Box::new(report)));
     }
 }
 

@@ -87,13 +87,15 @@ impl Target {
                 (slice.length, digest.flatten())
             }
         };
+        let before = live.session.before_data(cid.0, length, success);
         let segment = match data {
-            ResponseData::Lent(slice) => Segment::Payload(slice),
-            ResponseData::Bytes(bytes) => Segment::Bytes(bytes.into()),
+            ResponseData::Lent(payload) => Segment::Payload { before, payload },
+            ResponseData::Bytes(bytes) => {
+                self.send(connection, before);
+                Segment::Bytes(bytes.into())
+            }
             ResponseData::None => return false,
         };
-        let header = live.session.before_data(cid.0, length, success);
-        self.send(connection, header);
         self.outputs.push_back(TargetOutput::Send { connection, segment });
         if let Some(digest) = digest {
             self.send(connection, digest[..].into());

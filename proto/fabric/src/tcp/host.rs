@@ -13,7 +13,7 @@ use super::framing::{
     Digests, End, FLAG_LAST, FLAG_SUCCESS, Fatal, FatalErrorStatus, Frame, FrameLimits, FrameReader,
     FrameWriter, PduType, Piece,
 };
-use crate::driver::Segment;
+use crate::driver::{Segment, SessionBytes};
 use crate::host::entries::Addressed;
 use block::{BufferSlice, Memory};
 use std::collections::VecDeque;
@@ -228,28 +228,19 @@ impl Session {
         let before = self
             .writer
             .before_data(PduType::CapsuleCmd, 0, entry.as_bytes(), length);
-        self.segments.push_back(Segment::Bytes(before));
         self.transfers[usize::from(cid)] = match data {
-            Data::None => Transfer::None,
-            Data::Receive(into) => Transfer::In { into, received: 0 },
             Data::Send(slice) if in_capsule => {
-                self.send_payload(slice, memory);
+                self.send_payload(before, slice, memory);
                 Transfer::None
             }
-            Data::Send(from) => Transfer::Out { from, sent: 0 },
             Data::SendBytes(bytes) if in_capsule => {
-                self.send_bytes(bytes);
+                self.send_bytes(before, bytes);
                 Transfer::None
             }
-            Data::SendBytes(bytes) => Transfer::OutBytes {
-                from: bytes.into(),
-                sent: 0,
-            },
-            Data::ReceiveBytes(expected) => Transfer::InBytes {
-                bytes: Vec::new(),
-                expected,
-                received: 0,
-            },
+            data => {
+                self.segments.push_back(Segment::Bytes(before));
+                to_come(data)
+            }
         };
     }
 
@@ -346,21 +337,22 @@ impl Session {
     /// Gives back the payloads that were not sent; the connection is gone.
     pub(crate) fn release(&mut self, memory: &mut dyn Memory) {
         for segment in self.segments.drain(..) {
-            if let Segment::Payload(slice) = segment {
-                memory.release(slice.buffer);
+            if let Segment::Payload { payload, .. } = segment {
+                memory.release(payload.buffer);
             }
         }
     }
 
-    fn send_payload(&mut self, slice: BufferSlice, memory: &mut dyn Memory) {
-        memory.retain(slice.buffer);
-        self.segments.push_back(Segment::Payload(slice));
-        if let Some(digest) = self.writer.data_digest(memory.bytes(slice)) {
+    fn send_payload(&mut self, before: SessionBytes, payload: BufferSlice, memory: &mut dyn Memory) {
+        memory.retain(payload.buffer);
+        self.segments.push_back(Segment::Payload { before, payload });
+        if let Some(digest) = self.writer.data_digest(memory.bytes(payload)) {
             self.segments.push_back(Segment::Bytes(digest[..].into()));
         }
     }
 
-    fn send_bytes(&mut self, mut bytes: Vec<u8>) {
+    fn send_bytes(&mut self, before: SessionBytes, mut bytes: Vec<u8>) {
+        self.segments.push_back(Segment::Bytes(before));
         if let Some(digest) = self.writer.data_digest(&bytes) {
             bytes.extend_from_slice(&digest);
         }
@@ -568,10 +560,11 @@ impl Session {
             specific[4..8].copy_from_slice(&(offset + at).to_le_bytes());
             specific[8..12].copy_from_slice(&piece.to_le_bytes());
             let before = self.writer.before_data(PduType::H2cData, flags, &specific, piece);
-            self.segments.push_back(Segment::Bytes(before));
             match data {
-                Outgoing::Buffer(slice) => self.send_payload(slice.part(at, piece), memory),
-                Outgoing::Bytes(bytes) => self.send_bytes(bytes[to_usize(at)..to_usize(at + piece)].to_vec()),
+                Outgoing::Buffer(slice) => self.send_payload(before, slice.part(at, piece), memory),
+                Outgoing::Bytes(bytes) => {
+                    self.send_bytes(before, bytes[to_usize(at)..to_usize(at + piece)].to_vec())
+                }
             }
             at += piece;
         }
@@ -601,6 +594,24 @@ impl Specific {
 
     fn word(self, at: usize) -> u32 {
         u32::from_le_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
+    }
+}
+
+/// What is left to do for a command's data after its capsule.
+fn to_come(data: Data) -> Transfer {
+    match data {
+        Data::None => Transfer::None,
+        Data::Receive(into) => Transfer::In { into, received: 0 },
+        Data::Send(from) => Transfer::Out { from, sent: 0 },
+        Data::SendBytes(bytes) => Transfer::OutBytes {
+            from: bytes.into(),
+            sent: 0,
+        },
+        Data::ReceiveBytes(expected) => Transfer::InBytes {
+            bytes: Vec::new(),
+            expected,
+            received: 0,
+        },
     }
 }
 

@@ -3,7 +3,7 @@
 use super::memory::TestMemory;
 use super::world::{HOST_NQN, NSID, SUBSYSTEM, SUBSYSTEM_NQN, VOLUME, namespace, stamped};
 use block::{BLOCK_SIZE, BlockRange, Memory, Operation, Request, Status, Time};
-use fabric::driver::{CloseReason, ConnectionId, Event, Machine, Output, Segment};
+use fabric::driver::{CloseReason, ConnectionId, Event, Machine, Output};
 use fabric::host::{
     AssociationConfig, HostControl, HostNode, HostOperation, HostReport, MultipathConfig, PathState, VolumeId,
 };
@@ -122,7 +122,7 @@ impl Bench {
                 self.node.handle(self.now, event, &mut self.memory);
             }
             Output::Send { connection, segment } => {
-                let bytes = taken(segment, &mut self.memory);
+                let bytes = segment.into_bytes(&mut self.memory);
                 if let Some(accepted) = self.connections.get(&connection) {
                     self.target
                         .received(self.now, *accepted, &bytes, &mut self.target_memory);
@@ -135,14 +135,14 @@ impl Bench {
             }
             Output::Disk { .. } => unreachable!("a host has no disks"),
             Output::HandOver { .. } => unreachable!("a host accepts nobody"),
-            Output::Report(report) => self.reports.push(report),
+            Output::Report(report) => self.reports.push(*report),
         }
     }
 
     fn carry_out_target(&mut self, output: TargetOutput) {
         match output {
             TargetOutput::Send { connection, segment } => {
-                let bytes = taken(segment, &mut self.target_memory);
+                let bytes = segment.into_bytes(&mut self.target_memory);
                 let Some(connection) = self.name_of(connection) else {
                     return;
                 };
@@ -200,17 +200,6 @@ impl Bench {
             }
         }
         completed
-    }
-}
-
-fn taken(segment: Segment, memory: &mut TestMemory) -> Vec<u8> {
-    match segment {
-        Segment::Bytes(bytes) => bytes.to_vec(),
-        Segment::Payload(slice) => {
-            let bytes = memory.bytes(slice).to_vec();
-            memory.release(slice.buffer);
-            bytes
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use super::history::History;
 use super::memory::TestMemory;
 pub(crate) use super::setting::{Random, Setting};
 use block::{BLOCK_SIZE, BlockRange, Blocks, Duration, Memory, Operation, Request, Status, Time};
-use fabric::driver::{CloseReason, ConnectionId, Segment};
+use fabric::driver::{CloseReason, ConnectionId};
 use fabric::host::{
     AssociationConfig, Command, ConnectionIdRanges, Multipath, MultipathConfig, MultipathEvent,
     MultipathOutput, Tag, VolumeId,
@@ -621,7 +621,7 @@ impl World {
                 self.after_us(delay, Happening::Connect(connection));
             }
             MultipathOutput::Send { connection, segment } => {
-                let bytes = taken(segment, &mut self.memory);
+                let bytes = segment.into_bytes(&mut self.memory);
                 self.send(connection, bytes, true);
             }
             MultipathOutput::Close { connection, .. } => {
@@ -642,7 +642,7 @@ impl World {
     fn carry_out_target(&mut self, index: usize, output: TargetOutput) {
         match output {
             TargetOutput::Send { connection, segment } => {
-                let bytes = taken(segment, &mut self.nodes[index].memory);
+                let bytes = segment.into_bytes(&mut self.nodes[index].memory);
                 if self.swallow_ana_events && is_ana_event(&bytes) {
                     return;
                 }
@@ -822,17 +822,6 @@ impl World {
 /// Whether this is a response capsule that tells of an ANA change: type notice, information 3, log page 0Ch.
 fn is_ana_event(bytes: &[u8]) -> bool {
     bytes.len() == 24 && bytes[0] == 5 && bytes[8..12] == [2, 3, 0x0C, 0]
-}
-
-fn taken(segment: Segment, memory: &mut TestMemory) -> Vec<u8> {
-    match segment {
-        Segment::Bytes(bytes) => bytes.to_vec(),
-        Segment::Payload(slice) => {
-            let bytes = memory.bytes(slice).to_vec();
-            memory.release(slice.buffer);
-            bytes
-        }
-    }
 }
 
 pub(crate) fn namespace(blocks: u64, volume: VolumeId) -> NamespaceConfig {

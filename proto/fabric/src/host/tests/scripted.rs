@@ -5,7 +5,7 @@ use super::memory::TestMemory;
 use crate::driver::{CloseReason, ConnectionId, Segment};
 use crate::host::{Association, AssociationConfig, AssociationEvent, AssociationOutput, ConnectionIdRanges};
 use crate::tcp::framing::{Digests, End, FLAG_LAST, FrameLimits, FrameReader, FrameWriter, Part, PduType};
-use block::{Duration, Memory, Time};
+use block::{Duration, Time};
 use nvme::command::{AdminCommand, Cns, FabricsCommand};
 use nvme::identify::{
     IdentifyController, IdentifyNamespace, LbaFormat, NamespaceIdentification,
@@ -191,14 +191,7 @@ impl World {
     }
 
     fn carry(&mut self, connection: ConnectionId, segment: Segment) {
-        let bytes = match segment {
-            Segment::Bytes(bytes) => bytes.to_vec(),
-            Segment::Payload(slice) => {
-                let bytes = self.memory.bytes(slice).to_vec();
-                self.memory.release(slice.buffer);
-                bytes
-            }
-        };
+        let bytes = segment.into_bytes(&mut self.memory);
         for command in self.read(connection, &bytes) {
             self.log.push(command.clone());
             self.answer(command);

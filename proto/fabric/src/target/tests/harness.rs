@@ -250,14 +250,7 @@ impl World {
             !self.closed.contains_key(&connection),
             "sent to a closed connection"
         );
-        let bytes = match segment {
-            Segment::Bytes(bytes) => bytes.to_vec(),
-            Segment::Payload(slice) => {
-                let bytes = self.memory.bytes(slice).to_vec();
-                self.memory.release(slice.buffer);
-                bytes
-            }
-        };
+        let bytes = segment.into_bytes(&mut self.memory);
         self.peers
             .get_mut(&connection)
             .expect("a connection of ours")

@@ -107,13 +107,7 @@ impl Controller {
 fn sent(session: &mut Session, memory: &mut TestMemory) -> Vec<u8> {
     let mut bytes = Vec::new();
     while let Some(segment) = session.poll_segment() {
-        match segment {
-            Segment::Bytes(more) => bytes.extend_from_slice(&more),
-            Segment::Payload(slice) => {
-                bytes.extend_from_slice(memory.bytes(slice));
-                memory.release(slice.buffer);
-            }
-        }
+        bytes.extend(segment.into_bytes(memory));
     }
     bytes
 }
