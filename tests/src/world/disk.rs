@@ -96,6 +96,13 @@ impl WorldDisk {
         }
     }
 
+    /// What is on the media between two places, block by block, by place in bytes; blocks of zeroes are left out.
+    pub fn media(&self, range: std::ops::Range<u64>) -> impl Iterator<Item = (u64, &[u8; BLOCK])> {
+        let blocks = range.start / BLOCK as u64..range.end / BLOCK as u64;
+        let kept = self.media.range(blocks);
+        kept.map(|(at, bytes)| (at * BLOCK as u64, &**bytes))
+    }
+
     /// The power goes: of what is not on the media any part may be.
     pub fn cut_power(&mut self, random: &mut Random) {
         for mut write in std::mem::take(&mut self.unflushed) {

@@ -12,11 +12,13 @@
 mod actor;
 mod disk;
 mod memory;
+mod note;
 mod random;
 
 pub use actor::Actor;
 pub use disk::WorldDisk;
 pub use memory::WorldMemory;
+pub use note::{DiskChange, DiskNote};
 pub use random::Random;
 
 use block::{Memory, Time};
@@ -123,6 +125,8 @@ pub struct World {
     pub random: Random,
     /// What nodes said to their control planes, oldest first.
     pub reports: VecDeque<(NodeName, Box<dyn Any>)>,
+    /// What disks were asked to change, in order, if somebody wants to know.
+    pub disk_notes: Option<Vec<DiskNote>>,
     options: WorldOptions,
     now: Time,
     order: u64,
@@ -141,6 +145,7 @@ impl World {
         World {
             random: Random::new(seed),
             reports: VecDeque::new(),
+            disk_notes: None,
             options,
             now: Time::from_millis(1),
             order: 0,
@@ -211,8 +216,12 @@ impl World {
         slot.actor = None;
         slot.paused_until = None;
         let left = std::mem::take(&mut slot.at_disk);
-        for (disk, operation) in left.into_values() {
-            if self.random.one_in(2) {
+        for (request, (disk, operation)) in left {
+            let done = self.random.one_in(2);
+            if let Some(notes) = &mut self.disk_notes {
+                notes.push(DiskNote::Left { node, request, done });
+            }
+            if done {
                 self.carry_out(node, disk, operation);
             }
         }
@@ -559,9 +568,21 @@ impl World {
 
     fn ask_disk(&mut self, node: NodeName, request: DiskRequestId, disk: DiskId, operation: DiskOperation) {
         let slot = &mut self.nodes[node.0];
-        let before = slot.at_disk.insert(request, (disk, operation));
-        assert!(before.is_none(), "{request:?} is in flight already");
+        assert!(
+            !slot.at_disk.contains_key(&request),
+            "{request:?} is in flight already"
+        );
         let life = slot.life;
+        if let (Some(notes), Some(change)) = (&mut self.disk_notes, DiskChange::of(&operation, &slot.memory))
+        {
+            notes.push(DiskNote::Asked {
+                node,
+                disk,
+                request,
+                change,
+            });
+        }
+        slot.at_disk.insert(request, (disk, operation));
         let span = Duration::from_micros(1 + self.random.below(self.options.disk_us_max));
         self.schedule(self.now + span, Happening::DiskEnds { node, life, request });
     }
@@ -569,6 +590,9 @@ impl World {
     fn disk_ends(&mut self, node: NodeName, request: DiskRequestId) {
         let entry = self.nodes[node.0].at_disk.remove(&request);
         let (disk, operation) = entry.expect("a request ends once");
+        if let Some(notes) = &mut self.disk_notes {
+            notes.push(DiskNote::Ended { node, request });
+        }
         self.carry_out(node, disk, operation);
         self.tell(
             node,
