@@ -2,6 +2,7 @@
 //! (`tests/process.rs`), and a stock Linux host (`linux-host/`).
 #![forbid(unsafe_code)]
 
+pub mod cuts;
 pub mod fabric;
 pub mod history;
 pub mod keeper;

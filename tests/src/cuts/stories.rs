@@ -1,0 +1,245 @@
+//! The stories. Each is told on a [`Stage`]: once, recorded; and then it is cut off, everywhere.
+//!
+//! To add one: a function that asks for what shall happen and waits for it, and a line in [`ALL`].
+
+use super::stage::{POOL_EXTENT, Stage};
+
+/// How a story begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begins {
+    /// With disks that were just formatted, and a pool that nobody has formatted.
+    Blank,
+    /// With a pool that is formatted and has no volume.
+    Formatted,
+}
+
+/// A story.
+#[derive(Clone, Copy, Debug)]
+pub struct Story {
+    /// Its name.
+    pub name: &'static str,
+    /// How it begins.
+    pub begins: Begins,
+    /// How many legs mirror each other.
+    pub legs: usize,
+    /// How many controller nodes run.
+    pub controllers: usize,
+    /// How many cuts are tried when there is not the time for all.
+    pub sampled: usize,
+    /// After a cut so many extents of the pool are looked at for what they held before (R10).
+    pub reuse: u64,
+    /// What happens.
+    pub tell: fn(&mut Stage) -> Result<(), String>,
+}
+
+const SHORT: Story = Story {
+    name: "",
+    begins: Begins::Formatted,
+    legs: 2,
+    controllers: 1,
+    sampled: 100,
+    reuse: 2,
+    tell: |_| Ok(()),
+};
+
+/// All of them.
+pub const ALL: &[Story] = &[
+    Story {
+        name: "format",
+        begins: Begins::Blank,
+        tell: format,
+        ..SHORT
+    },
+    Story {
+        name: "one-leg",
+        legs: 1,
+        tell: mirror_writes,
+        ..SHORT
+    },
+    Story {
+        name: "mirror-writes",
+        tell: mirror_writes,
+        ..SHORT
+    },
+    Story {
+        name: "map-growth",
+        tell: map_growth,
+        ..SHORT
+    },
+    Story {
+        name: "journal-wrap",
+        tell: journal_wrap,
+        ..SHORT
+    },
+    Story {
+        name: "owner-switch",
+        controllers: 2,
+        tell: owner_switch,
+        ..SHORT
+    },
+    Story {
+        name: "owner-dies",
+        controllers: 2,
+        tell: owner_dies,
+        ..SHORT
+    },
+    Story {
+        name: "leg-away",
+        tell: leg_away,
+        ..SHORT
+    },
+    Story {
+        name: "delete-and-reuse",
+        reuse: 28,
+        tell: delete_and_reuse,
+        ..SHORT
+    },
+];
+
+fn format(stage: &mut Stage) -> Result<(), String> {
+    stage.served()?;
+    stage.say("a volume is wished for");
+    let volume = stage.add_volume(2 * POOL_EXTENT)?;
+    stage.write(volume, 3, 2, true);
+    stage.wait()
+}
+
+/// Writes of all kinds to the same few blocks, and pauses in which regions become clean.
+fn mirror_writes(stage: &mut Stage) -> Result<(), String> {
+    let volume = stage.add_volume(4 * POOL_EXTENT)?;
+    stage.write(volume, 10, 1, false);
+    stage.wait()?;
+    stage.write(volume, 10, 1, true);
+    stage.write(volume, 20, 3, false);
+    stage.wait()?;
+    stage.flush(volume);
+    stage.write(volume, 10, 1, false);
+    stage.wait()?;
+    stage.say("regions become clean");
+    stage.pass_ms(100)?;
+    stage.write(volume, 20, 3, false);
+    stage.wait()?;
+    stage.flush(volume);
+    stage.wait()?;
+    stage.zero(volume, 21, 1, false);
+    stage.write(volume, 10, 2, false);
+    stage.write(volume, 11, 1, false);
+    stage.wait()?;
+    stage.pass_ms(70)?;
+    stage.write(volume, 10, 1, true);
+    stage.wait()?;
+    stage.pass_ms(100)
+}
+
+/// First writes to new extents, many at a time; extents given back, and mapped again.
+fn map_growth(stage: &mut Stage) -> Result<(), String> {
+    let volume = stage.add_volume(12 * POOL_EXTENT)?;
+    for extent in 0..6 {
+        stage.write(volume, extent * POOL_EXTENT + 5, 1, extent == 3);
+    }
+    stage.wait()?;
+    stage.flush(volume);
+    stage.write(volume, 6 * POOL_EXTENT - 1, 2, false);
+    stage.wait()?;
+    stage.zero(volume, 2 * POOL_EXTENT, 2 * POOL_EXTENT, true);
+    stage.write(volume, 5, 1, false);
+    stage.wait()?;
+    stage.write(volume, 2 * POOL_EXTENT + 9, 1, true);
+    stage.write(volume, 9 * POOL_EXTENT, 1, false);
+    stage.wait()?;
+    stage.flush(volume);
+    stage.wait()
+}
+
+/// So many changes to the map, one at a time, that a checkpoint is due, and the ring of the journal begins anew.
+fn journal_wrap(stage: &mut Stage) -> Result<(), String> {
+    let volume = stage.add_volume(8 * POOL_EXTENT)?;
+    stage.write(volume, 7 * POOL_EXTENT, 1, true);
+    for round in 0..100 {
+        let extent = round % 6;
+        stage.write(volume, extent * POOL_EXTENT + round % 60, 1, round % 5 == 0);
+        stage.wait()?;
+        if round % 7 == 0 {
+            stage.flush(volume);
+        }
+        stage.zero(volume, extent * POOL_EXTENT, POOL_EXTENT, true);
+        stage.wait()?;
+    }
+    Ok(())
+}
+
+fn owner_switch(stage: &mut Stage) -> Result<(), String> {
+    let volume = stage.add_volume(4 * POOL_EXTENT)?;
+    stage.write(volume, 5, 2, false);
+    stage.flush(volume);
+    stage.wait()?;
+    for round in 0..2 {
+        stage.write(volume, 6 + round, 2, false);
+        stage.write(volume, POOL_EXTENT + round, 1, false);
+        stage.switch_owner();
+        stage.write(volume, 8 + round, 1, true);
+        stage.wait()?;
+        stage.served()?;
+        stage.flush(volume);
+        stage.wait()?;
+    }
+    Ok(())
+}
+
+fn owner_dies(stage: &mut Stage) -> Result<(), String> {
+    let volume = stage.add_volume(4 * POOL_EXTENT)?;
+    stage.write(volume, 5, 2, true);
+    stage.wait()?;
+    stage.write(volume, 5, 1, false);
+    stage.write(volume, 6, 3, false);
+    stage.write(volume, 2 * POOL_EXTENT, 1, false);
+    stage.pass_ms(1)?;
+    stage.kill_owner();
+    stage.served()?;
+    stage.wait()?;
+    stage.write(volume, 7, 1, false);
+    stage.flush(volume);
+    stage.wait()?;
+    stage.whole()
+}
+
+/// A leg is away while the other is written to, and comes back.
+fn leg_away(stage: &mut Stage) -> Result<(), String> {
+    let volume = stage.add_volume(4 * POOL_EXTENT)?;
+    stage.write(volume, 5, 4, false);
+    stage.wait()?;
+    stage.kill_disk_node(1);
+    stage.write(volume, 5, 1, false);
+    stage.wait()?;
+    stage.write(volume, 6, 1, false);
+    stage.write(volume, POOL_EXTENT, 1, false);
+    stage.flush(volume);
+    stage.wait()?;
+    stage.say("the leg comes back");
+    stage.start_disk_node(1);
+    stage.write(volume, 7, 1, false);
+    stage.wait()?;
+    stage.whole()?;
+    stage.write(volume, 8, 1, false);
+    stage.wait()
+}
+
+/// A volume goes, and another one is given its space.
+fn delete_and_reuse(stage: &mut Stage) -> Result<(), String> {
+    let first = stage.add_volume(24 * POOL_EXTENT)?;
+    for extent in 0..24 {
+        stage.write(first, extent * POOL_EXTENT + 7, 2, false);
+    }
+    stage.wait()?;
+    stage.flush(first);
+    stage.wait()?;
+    stage.delete_volume(first)?;
+    let second = stage.add_volume(20 * POOL_EXTENT)?;
+    for extent in 0..12 {
+        stage.write(second, extent * POOL_EXTENT + 9, 1, false);
+    }
+    stage.wait()?;
+    stage.read(second, 0, 20 * POOL_EXTENT);
+    stage.flush(second);
+    stage.wait()
+}

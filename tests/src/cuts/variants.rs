@@ -1,0 +1,126 @@
+//! What may become of what was not settled when the power failed: the same list for the same moment, always.
+
+use super::image::{BLOCK, Fate, SECTOR, Unsettled};
+use super::names;
+use super::scene::Scene;
+use crate::world::Random;
+
+/// Up to so many unsettled writes every subset is tried.
+const SUBSETS_MAX: usize = 8;
+/// Of more than that, so many by chance.
+const SAMPLES: usize = 16;
+
+/// One way in which a cut can go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variant {
+    /// Disk by disk, write by write.
+    pub fates: Vec<Vec<Fate>>,
+    /// A block of data is torn at a sector: more than AWUPF allows a disk, and so the host sees it torn, but nothing else may break.
+    pub tears_data: bool,
+}
+
+struct Builder<'a> {
+    scene: &'a Scene,
+    random: Random,
+    /// Disk and place of each unsettled write.
+    writes: Vec<(usize, usize)>,
+    variants: Vec<Variant>,
+}
+
+/// Every way.
+pub fn variants(scene: &Scene, seed: u64) -> Vec<Variant> {
+    let writes = scene
+        .disks
+        .iter()
+        .enumerate()
+        .flat_map(|(disk, image)| (0..image.unsettled().len()).map(move |place| (disk, place)));
+    let mut builder = Builder {
+        scene,
+        random: Random::new(seed),
+        writes: writes.collect(),
+        variants: Vec::new(),
+    };
+    builder.add_whole();
+    for index in 0..builder.writes.len() {
+        builder.add_torn(index);
+    }
+    builder.variants
+}
+
+impl Builder<'_> {
+    fn add(&mut self, fates: &[Fate], tears_data: bool) {
+        let mut by_disk: Vec<Vec<Fate>> = vec![Vec::new(); self.scene.disks.len()];
+        for ((disk, _), fate) in self.writes.iter().zip(fates) {
+            by_disk[*disk].push(*fate);
+        }
+        self.variants.push(Variant {
+            fates: by_disk,
+            tears_data,
+        });
+    }
+
+    fn write(&self, index: usize) -> &Unsettled {
+        let (disk, place) = self.writes[index];
+        &self.scene.disks[disk].unsettled()[place]
+    }
+
+    /// Writes that are kept or lost as wholes.
+    fn add_whole(&mut self) {
+        let count = self.writes.len();
+        let fate = |kept: bool| if kept { Fate::Kept } else { Fate::Lost };
+        if count <= SUBSETS_MAX {
+            for mask in 0..1u32 << count {
+                let fates: Vec<Fate> = (0..count).map(|bit| fate(mask >> bit & 1 == 1)).collect();
+                self.add(&fates, false);
+            }
+            return;
+        }
+        self.add(&vec![Fate::Lost; count], false);
+        self.add(&vec![Fate::Kept; count], false);
+        let ended: Vec<Fate> = (0..count)
+            .map(|index| fate(self.write(index).is_ended()))
+            .collect();
+        self.add(&ended, false);
+        for index in 0..count {
+            for kept in [false, true] {
+                let mut fates = vec![fate(!kept); count];
+                fates[index] = fate(kept);
+                self.add(&fates, false);
+            }
+        }
+        for _ in 0..SAMPLES {
+            let fates: Vec<Fate> = (0..count).map(|_| fate(self.random.one_in(2))).collect();
+            self.add(&fates, false);
+        }
+    }
+
+    /// One write is torn, the others are lost or kept.
+    fn add_torn(&mut self, index: usize) {
+        let (sectors, blocks) = (
+            self.write(index).length / SECTOR,
+            self.write(index).length / BLOCK,
+        );
+        let is_metadata = names::place(self.write(index).offset).metadata;
+        let per_block = BLOCK / SECTOR;
+        let mut cuts: Vec<(u64, bool)> = Vec::new();
+        if is_metadata && sectors <= 4 * per_block {
+            cuts.extend((1..sectors).map(|cut| (cut, false)));
+        } else if is_metadata {
+            cuts.extend((0..4).map(|_| (1 + self.random.below(sectors - 1), false)));
+        } else {
+            if blocks > 1 {
+                cuts.push(((1 + self.random.below(blocks - 1)) * per_block, false));
+            }
+            cuts.push((1 + self.random.below(sectors - 1), true));
+        }
+        for (cut, tears_data) in cuts {
+            for others in [Fate::Lost, Fate::Kept] {
+                for torn in [Fate::Head(cut), Fate::Tail(cut)] {
+                    let mut fates = vec![others; self.writes.len()];
+                    fates[index] = torn;
+                    self.add(&fates, tears_data && cut % per_block != 0);
+                }
+            }
+        }
+    }
+}
