@@ -79,7 +79,7 @@ pub fn begin(story: &Story) -> Result<Scene, String> {
     stage.served()?;
     stage.whole()?;
     stage.pass_ms(200)?;
-    let record = stage.end();
+    let record = stage.host.end();
     let scene = record.scene(record.notes.len());
     let kept: Vec<Vec<Fate>> = scene
         .disks
@@ -96,7 +96,7 @@ pub fn begin(story: &Story) -> Result<Scene, String> {
 pub fn tell(story: &Story, seed: u64) -> Result<Record, String> {
     let mut stage = Stage::begin(begin(story)?, seed, story.controllers, 0);
     (story.tell)(&mut stage)?;
-    Ok(stage.end())
+    Ok(stage.host.end())
 }
 
 /// Cuts a story off.

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `stories` | what happens |
 //! | `stage` | where it happens: production nodes in a world, asked by verbs, everything noted |
+//! | `host` | the host of a story, what it asked and heard |
 //! | `scene` | what outlives a power cut, at any moment of a record |
 //! | `image` | a disk: what is settled, what is not |
 //! | `promise` | what the host was promised |
@@ -17,6 +18,7 @@
 //! What a block may hold after a cut: see `promise`.
 
 pub mod explore;
+pub mod host;
 pub mod image;
 pub mod names;
 pub mod promise;

@@ -2,7 +2,7 @@
 
 use super::image::Media;
 use super::scene::{Record, Scene};
-use super::stage::{DISK_BYTES, DISK_EXTENT_BYTES, POOL_EXTENT, Stage, disk_name, leg_name, value_of};
+use super::stage::{DISK_BYTES, DISK_EXTENT_BYTES, POOL_EXTENT, Stage, disk_name, leg_name};
 use crate::world::{NodeName, Random};
 use disk_node::format::{self, DATA_OFFSET, SLOT_BYTES, SLOT_OFFSETS};
 use std::collections::BTreeMap;
@@ -31,7 +31,7 @@ pub fn recover(scene: Scene, demand: Demand) -> Result<Record, String> {
     let mut random = Random::new(demand.seed);
     let owner = random.below(2) as usize;
     let mut stage = Stage::begin(scene, demand.seed, 1, owner);
-    stage.torn_data = demand.torn_data;
+    stage.host.torn_data = demand.torn_data;
     stage.served()?;
     stage.settled_volumes()?;
     let ranges = ranges(&stage);
@@ -42,24 +42,21 @@ pub fn recover(scene: Scene, demand: Demand) -> Result<Record, String> {
     stage.whole()?;
     // Reads go round the legs.
     read(&mut stage, &ranges)?;
-    let found = stage.found().clone();
+    let found = stage.host.found().clone();
     read(&mut stage, &ranges)?;
-    if *stage.found() != found {
+    if *stage.host.found() != found {
         return Err("R6: two reads of the same blocks differ though all legs are equal".to_owned());
     }
     check_equal(&mut stage)?;
-    let values = found
-        .iter()
-        .filter_map(|(at, bytes)| Some((*at, value_of(bytes)?)));
-    stage.rest(values.collect());
-    Ok(stage.end())
+    stage.host.rest();
+    Ok(stage.host.end())
 }
 
 /// What to read: every block that was written, and its neighbours.
 fn ranges(stage: &Stage) -> Vec<(u128, u64, u64)> {
     let sizes: BTreeMap<u128, u64> = stage.volumes().into_iter().collect();
     let mut ranges: Vec<(u128, u64, u64)> = Vec::new();
-    for (volume, block) in stage.promises().blocks() {
+    for (volume, block) in stage.host.promises().blocks() {
         let Some(size) = sizes.get(&volume) else { continue };
         let (start, end) = (block.saturating_sub(1), (block + 2).min(*size));
         match ranges.last_mut() {
@@ -72,7 +69,7 @@ fn ranges(stage: &Stage) -> Vec<(u128, u64, u64)> {
 
 fn read(stage: &mut Stage, ranges: &[(u128, u64, u64)]) -> Result<(), String> {
     for (volume, start, end) in ranges {
-        stage.read(*volume, *start, end - start);
+        stage.host.read(*volume, *start, end - start);
     }
     stage.wait()
 }
@@ -85,10 +82,10 @@ fn live_on(stage: &mut Stage, ranges: &[(u128, u64, u64)], random: &mut Random) 
             Some((_, start, _)) => *start,
             None => 0,
         };
-        stage.write(volume, start, 1, random.one_in(2));
-        stage.write(volume, random.below(size), 1, false);
+        stage.host.write(volume, start, 1, random.one_in(2));
+        stage.host.write(volume, random.below(size), 1, false);
         stage.wait()?;
-        stage.read(volume, start, 1);
+        stage.host.read(volume, start, 1);
     }
     stage.wait()
 }
@@ -102,16 +99,16 @@ fn check_clean(stage: &mut Stage, extents: u64) -> Result<(), String> {
     }
     let volume = stage.add_volume(extents * POOL_EXTENT)?;
     for extent in 0..extents {
-        stage.write(volume, extent * POOL_EXTENT + 7, 1, false);
+        stage.host.write(volume, extent * POOL_EXTENT + 7, 1, false);
     }
     stage.wait()?;
-    stage.read(volume, 0, extents * POOL_EXTENT);
+    stage.host.read(volume, 0, extents * POOL_EXTENT);
     stage.wait()
 }
 
 fn flush(stage: &mut Stage) -> Result<(), String> {
     for (volume, _) in stage.volumes() {
-        stage.flush(volume);
+        stage.host.flush(volume);
     }
     stage.wait()
 }
@@ -135,7 +132,7 @@ fn check_equal(stage: &mut Stage) -> Result<(), String> {
 fn first_difference(stage: &mut Stage) -> Option<u64> {
     let range = DATA_OFFSET + COMMON_FROM * BLOCK..DATA_OFFSET + stage.leg_bytes();
     let legs = stage.legs();
-    let world = stage.world();
+    let world = &mut stage.host.world;
     // What is only in its cache now is compared, too; nothing is lost any more in this life.
     let mut settled = |leg: usize| {
         let mut disk = world.disk(NodeName(leg), 0).clone();

@@ -98,35 +98,35 @@ pub const ALL: &[Story] = &[
 
 fn format(stage: &mut Stage) -> Result<(), String> {
     stage.served()?;
-    stage.say("a volume is wished for");
+    stage.host.say("a volume is wished for");
     let volume = stage.add_volume(2 * POOL_EXTENT)?;
-    stage.write(volume, 3, 2, true);
+    stage.host.write(volume, 3, 2, true);
     stage.wait()
 }
 
 /// Writes of all kinds to the same few blocks, and pauses in which regions become clean.
 fn mirror_writes(stage: &mut Stage) -> Result<(), String> {
     let volume = stage.add_volume(4 * POOL_EXTENT)?;
-    stage.write(volume, 10, 1, false);
+    stage.host.write(volume, 10, 1, false);
     stage.wait()?;
-    stage.write(volume, 10, 1, true);
-    stage.write(volume, 20, 3, false);
+    stage.host.write(volume, 10, 1, true);
+    stage.host.write(volume, 20, 3, false);
     stage.wait()?;
-    stage.flush(volume);
-    stage.write(volume, 10, 1, false);
+    stage.host.flush(volume);
+    stage.host.write(volume, 10, 1, false);
     stage.wait()?;
-    stage.say("regions become clean");
+    stage.host.say("regions become clean");
     stage.pass_ms(100)?;
-    stage.write(volume, 20, 3, false);
+    stage.host.write(volume, 20, 3, false);
     stage.wait()?;
-    stage.flush(volume);
+    stage.host.flush(volume);
     stage.wait()?;
-    stage.zero(volume, 21, 1, false);
-    stage.write(volume, 10, 2, false);
-    stage.write(volume, 11, 1, false);
+    stage.host.zero(volume, 21, 1, false);
+    stage.host.write(volume, 10, 2, false);
+    stage.host.write(volume, 11, 1, false);
     stage.wait()?;
     stage.pass_ms(70)?;
-    stage.write(volume, 10, 1, true);
+    stage.host.write(volume, 10, 1, true);
     stage.wait()?;
     stage.pass_ms(100)
 }
@@ -135,34 +135,36 @@ fn mirror_writes(stage: &mut Stage) -> Result<(), String> {
 fn map_growth(stage: &mut Stage) -> Result<(), String> {
     let volume = stage.add_volume(12 * POOL_EXTENT)?;
     for extent in 0..6 {
-        stage.write(volume, extent * POOL_EXTENT + 5, 1, extent == 3);
+        stage.host.write(volume, extent * POOL_EXTENT + 5, 1, extent == 3);
     }
     stage.wait()?;
-    stage.flush(volume);
-    stage.write(volume, 6 * POOL_EXTENT - 1, 2, false);
+    stage.host.flush(volume);
+    stage.host.write(volume, 6 * POOL_EXTENT - 1, 2, false);
     stage.wait()?;
-    stage.zero(volume, 2 * POOL_EXTENT, 2 * POOL_EXTENT, true);
-    stage.write(volume, 5, 1, false);
+    stage.host.zero(volume, 2 * POOL_EXTENT, 2 * POOL_EXTENT, true);
+    stage.host.write(volume, 5, 1, false);
     stage.wait()?;
-    stage.write(volume, 2 * POOL_EXTENT + 9, 1, true);
-    stage.write(volume, 9 * POOL_EXTENT, 1, false);
+    stage.host.write(volume, 2 * POOL_EXTENT + 9, 1, true);
+    stage.host.write(volume, 9 * POOL_EXTENT, 1, false);
     stage.wait()?;
-    stage.flush(volume);
+    stage.host.flush(volume);
     stage.wait()
 }
 
 /// So many changes to the map, one at a time, that a checkpoint is due, and the ring of the journal begins anew.
 fn journal_wrap(stage: &mut Stage) -> Result<(), String> {
     let volume = stage.add_volume(8 * POOL_EXTENT)?;
-    stage.write(volume, 7 * POOL_EXTENT, 1, true);
+    stage.host.write(volume, 7 * POOL_EXTENT, 1, true);
     for round in 0..100 {
         let extent = round % 6;
-        stage.write(volume, extent * POOL_EXTENT + round % 60, 1, round % 5 == 0);
+        stage
+            .host
+            .write(volume, extent * POOL_EXTENT + round % 60, 1, round % 5 == 0);
         stage.wait()?;
         if round % 7 == 0 {
-            stage.flush(volume);
+            stage.host.flush(volume);
         }
-        stage.zero(volume, extent * POOL_EXTENT, POOL_EXTENT, true);
+        stage.host.zero(volume, extent * POOL_EXTENT, POOL_EXTENT, true);
         stage.wait()?;
     }
     Ok(())
@@ -170,17 +172,17 @@ fn journal_wrap(stage: &mut Stage) -> Result<(), String> {
 
 fn owner_switch(stage: &mut Stage) -> Result<(), String> {
     let volume = stage.add_volume(4 * POOL_EXTENT)?;
-    stage.write(volume, 5, 2, false);
-    stage.flush(volume);
+    stage.host.write(volume, 5, 2, false);
+    stage.host.flush(volume);
     stage.wait()?;
     for round in 0..2 {
-        stage.write(volume, 6 + round, 2, false);
-        stage.write(volume, POOL_EXTENT + round, 1, false);
+        stage.host.write(volume, 6 + round, 2, false);
+        stage.host.write(volume, POOL_EXTENT + round, 1, false);
         stage.switch_owner();
-        stage.write(volume, 8 + round, 1, true);
+        stage.host.write(volume, 8 + round, 1, true);
         stage.wait()?;
         stage.served()?;
-        stage.flush(volume);
+        stage.host.flush(volume);
         stage.wait()?;
     }
     Ok(())
@@ -188,39 +190,39 @@ fn owner_switch(stage: &mut Stage) -> Result<(), String> {
 
 fn owner_dies(stage: &mut Stage) -> Result<(), String> {
     let volume = stage.add_volume(4 * POOL_EXTENT)?;
-    stage.write(volume, 5, 2, true);
+    stage.host.write(volume, 5, 2, true);
     stage.wait()?;
-    stage.write(volume, 5, 1, false);
-    stage.write(volume, 6, 3, false);
-    stage.write(volume, 2 * POOL_EXTENT, 1, false);
+    stage.host.write(volume, 5, 1, false);
+    stage.host.write(volume, 6, 3, false);
+    stage.host.write(volume, 2 * POOL_EXTENT, 1, false);
     stage.pass_ms(1)?;
     stage.kill_owner();
     stage.served()?;
     stage.wait()?;
-    stage.write(volume, 7, 1, false);
-    stage.flush(volume);
+    stage.host.write(volume, 7, 1, false);
+    stage.host.flush(volume);
     stage.wait()?;
     stage.whole()
 }
 
-/// A leg is away while the other is written to, and comes back.
+/// The leg from which regions would be made equal is away while the other is written to, and comes back.
 fn leg_away(stage: &mut Stage) -> Result<(), String> {
     let volume = stage.add_volume(4 * POOL_EXTENT)?;
-    stage.write(volume, 5, 4, false);
+    stage.host.write(volume, 5, 4, false);
     stage.wait()?;
-    stage.kill_disk_node(1);
-    stage.write(volume, 5, 1, false);
+    stage.kill_disk_node(0);
+    stage.host.write(volume, 5, 1, false);
     stage.wait()?;
-    stage.write(volume, 6, 1, false);
-    stage.write(volume, POOL_EXTENT, 1, false);
-    stage.flush(volume);
+    stage.host.write(volume, 6, 1, false);
+    stage.host.write(volume, POOL_EXTENT, 1, false);
+    stage.host.flush(volume);
     stage.wait()?;
-    stage.say("the leg comes back");
-    stage.start_disk_node(1);
-    stage.write(volume, 7, 1, false);
+    stage.host.say("the leg comes back");
+    stage.start_disk_node(0);
+    stage.host.write(volume, 7, 1, false);
     stage.wait()?;
     stage.whole()?;
-    stage.write(volume, 8, 1, false);
+    stage.host.write(volume, 8, 1, false);
     stage.wait()
 }
 
@@ -228,18 +230,18 @@ fn leg_away(stage: &mut Stage) -> Result<(), String> {
 fn delete_and_reuse(stage: &mut Stage) -> Result<(), String> {
     let first = stage.add_volume(24 * POOL_EXTENT)?;
     for extent in 0..24 {
-        stage.write(first, extent * POOL_EXTENT + 7, 2, false);
+        stage.host.write(first, extent * POOL_EXTENT + 7, 2, false);
     }
     stage.wait()?;
-    stage.flush(first);
+    stage.host.flush(first);
     stage.wait()?;
     stage.delete_volume(first)?;
     let second = stage.add_volume(20 * POOL_EXTENT)?;
     for extent in 0..12 {
-        stage.write(second, extent * POOL_EXTENT + 9, 1, false);
+        stage.host.write(second, extent * POOL_EXTENT + 9, 1, false);
     }
     stage.wait()?;
-    stage.read(second, 0, 20 * POOL_EXTENT);
-    stage.flush(second);
+    stage.host.read(second, 0, 20 * POOL_EXTENT);
+    stage.host.flush(second);
     stage.wait()
 }

@@ -44,6 +44,7 @@ pub fn variants(scene: &Scene, seed: u64) -> Vec<Variant> {
     for index in 0..builder.writes.len() {
         builder.add_torn(index);
     }
+    builder.add_all_torn();
     builder.variants
 }
 
@@ -90,6 +91,23 @@ impl Builder<'_> {
         }
         for _ in 0..SAMPLES {
             let fates: Vec<Fate> = (0..count).map(|_| fate(self.random.one_in(2))).collect();
+            self.add(&fates, false);
+        }
+    }
+
+    /// Everything of ours that is in flight is torn in the same place; what hosts wrote is lost.
+    fn add_all_torn(&mut self) {
+        let torn = |builder: &Self, index: usize| {
+            let write = builder.write(index);
+            !write.is_ended() && names::place(write.offset).metadata && write.length == BLOCK
+        };
+        let all: Vec<bool> = (0..self.writes.len()).map(|index| torn(self, index)).collect();
+        if all.iter().filter(|torn| **torn).count() < 2 {
+            return;
+        }
+        for cut in 1..BLOCK / SECTOR {
+            let fate = |torn: &bool| if *torn { Fate::Head(cut) } else { Fate::Lost };
+            let fates: Vec<Fate> = all.iter().map(fate).collect();
             self.add(&fates, false);
         }
     }
