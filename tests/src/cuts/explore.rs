@@ -4,9 +4,10 @@ use super::image::{Fate, Media};
 use super::names;
 use super::recovery::{Demand, recover};
 use super::scene::{Note, Record, Scene};
+use super::shelf::{self, Shelf};
 use super::stage::{DISK_BYTES, DISK_EXTENT_BYTES, Stage, disk_name};
-use super::stories::{Begins, Story};
-use super::variants::{Variant, variants};
+use super::stories::{Begins, Story, Tell};
+use super::variants::{Variant, pick, variants};
 use crate::world::{DiskChange, DiskNote, Random};
 use disk_node::format::{self, Superblock};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -49,12 +50,21 @@ pub struct Tally {
     pub cuts: usize,
 }
 
+/// Which of a moment's ways are tried.
+#[derive(Clone, Copy, Debug)]
+enum Ways {
+    All,
+    /// That one.
+    One(usize),
+    /// One, by chance.
+    Drawn(u64),
+}
+
 /// A cut to be tried.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
     moment: usize,
-    /// All ways, or the one of this number (modulo how many there are).
-    way: Option<u64>,
+    ways: Ways,
 }
 
 /// The scene with which a story begins.
@@ -94,9 +104,18 @@ pub fn begin(story: &Story) -> Result<Scene, String> {
 /// # Errors
 /// It does not end well even without a cut.
 pub fn tell(story: &Story, seed: u64) -> Result<Record, String> {
-    let mut stage = Stage::begin(begin(story)?, seed, story.controllers, 0);
-    (story.tell)(&mut stage)?;
-    Ok(stage.host.end())
+    match story.tell {
+        Tell::Pool(tell) => {
+            let mut stage = Stage::begin(begin(story)?, seed, story.controllers, 0);
+            tell(&mut stage)?;
+            Ok(stage.host.end())
+        }
+        Tell::Shelf(tell) => {
+            let mut shelf = Shelf::begin(shelf::blank(), seed);
+            tell(&mut shelf)?;
+            Ok(shelf.host.end())
+        }
+    }
 }
 
 /// Cuts a story off.
@@ -159,11 +178,14 @@ fn cuts(story: &Story, seed: u64, effort: Effort, record: &Record) -> Vec<Cut> {
     match effort {
         Effort::Every => moments
             .into_iter()
-            .map(|moment| Cut { moment, way: None })
+            .map(|moment| Cut {
+                moment,
+                ways: Ways::All,
+            })
             .collect(),
         Effort::Only { moment, way } => {
-            let way = Some(way as u64);
-            vec![Cut { moment, way }]
+            let ways = Ways::One(way);
+            vec![Cut { moment, ways }]
         }
         Effort::Sampled => {
             let mut random = Random::new(seed);
@@ -172,10 +194,10 @@ fn cuts(story: &Story, seed: u64, effort: Effort, record: &Record) -> Vec<Cut> {
                 // One from each part of the story.
                 let (from, to) = (index * moments.len() / count, (index + 1) * moments.len() / count);
                 let at = from + random.below((to - from).max(1) as u64) as usize;
-                let way = Some(random.draw());
+                let ways = Ways::Drawn(random.draw());
                 Cut {
                     moment: moments[at],
-                    way,
+                    ways,
                 }
             });
             some.collect()
@@ -185,12 +207,13 @@ fn cuts(story: &Story, seed: u64, effort: Effort, record: &Record) -> Vec<Cut> {
 
 fn try_cut(story: &Story, seed: u64, record: &Record, scene: &Scene, cut: Cut) -> Result<usize, String> {
     let ways = variants(scene, seed ^ cut.moment as u64);
-    let chosen = match cut.way {
-        Some(way) => {
-            let way = (way % ways.len() as u64) as usize;
+    let chosen = match cut.ways {
+        Ways::All => 0..ways.len(),
+        Ways::One(way) => way..way + 1,
+        Ways::Drawn(number) => {
+            let way = pick(&ways, number);
             way..way + 1
         }
-        None => 0..ways.len(),
     };
     let mut survived = 0;
     for way in chosen {
@@ -213,7 +236,7 @@ fn survive(story: &Story, seed: u64, scene: &Scene, way: &Variant, number: usize
         torn_data: way.tears_data,
         reuse: story.reuse,
     };
-    let life = caught(|| recover(scene.cut(&way.fates), demand))?;
+    let life = caught(|| live_again(story, scene.cut(&way.fates), demand))?;
     if !random.one_in(SECOND_ONE_IN) {
         return Ok(1);
     }
@@ -221,17 +244,24 @@ fn survive(story: &Story, seed: u64, scene: &Scene, way: &Variant, number: usize
     let moment = moments[random.below(moments.len() as u64) as usize];
     let again = life.scene(moment);
     let ways = variants(&again, random.draw());
-    let second = &ways[random.below(ways.len() as u64) as usize];
+    let second = &ways[pick(&ways, random.draw())];
     let demand = Demand {
         seed: random.draw(),
         torn_data: way.tears_data || second.tears_data,
         ..demand
     };
-    caught(|| recover(again.cut(&second.fates), demand)).map_err(|what| {
+    caught(|| live_again(story, again.cut(&second.fates), demand)).map_err(|what| {
         let words = words(&life, &again, moment, second);
         format!("life goes on, and is cut again:\n{words}\n  then: {what}")
     })?;
     Ok(2)
+}
+
+fn live_again(story: &Story, scene: Scene, demand: Demand) -> Result<Record, String> {
+    match story.tell {
+        Tell::Pool(_) => recover(scene, demand),
+        Tell::Shelf(_) => shelf::recover(scene, demand),
+    }
 }
 
 /// A machine that panics has failed.
@@ -248,20 +278,23 @@ fn words(record: &Record, scene: &Scene, moment: usize, way: &Variant) -> String
     let told = record.notes[..moment]
         .iter()
         .rev()
-        .filter_map(note_words)
+        .filter_map(|note| note_words(note, scene.is_shelf))
         .take(TOLD);
     let mut lines: Vec<String> = told.collect();
     lines.reverse();
     lines.push("-- the power fails --".to_owned());
     for (index, (disk, fates)) in scene.disks.iter().zip(&way.fates).enumerate() {
         for (write, fate) in disk.unsettled().iter().zip(fates) {
-            lines.push(format!("disk {index}: {fate:?}: {}", names::write(write)));
+            lines.push(format!(
+                "disk {index}: {fate:?}: {}",
+                names::write(write, scene.is_shelf)
+            ));
         }
     }
     lines.iter().map(|line| format!("  {line}\n")).collect()
 }
 
-fn note_words(note: &Note) -> Option<String> {
+fn note_words(note: &Note, is_shelf: bool) -> Option<String> {
     Some(match note {
         Note::Disk(DiskNote::Asked { node, change, .. }) => {
             let what = match change {
@@ -270,7 +303,7 @@ fn note_words(note: &Note) -> Option<String> {
                     format!(
                         "zeroes, {} blocks: {}",
                         length / 4096,
-                        names::place(*offset).words
+                        names::place(*offset, is_shelf).words
                     )
                 }
                 DiskChange::Write {
@@ -282,7 +315,7 @@ fn note_words(note: &Note) -> Option<String> {
                     format!(
                         "{durable}, {} blocks: {}",
                         bytes.len() / 4096,
-                        names::place(*offset).words
+                        names::place(*offset, is_shelf).words
                     )
                 }
             };

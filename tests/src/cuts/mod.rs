@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `stories` | what happens |
 //! | `stage` | where it happens: production nodes in a world, asked by verbs, everything noted |
+//! | `shelf` | the same, for a disk node alone |
 //! | `host` | the host of a story, what it asked and heard |
 //! | `scene` | what outlives a power cut, at any moment of a record |
 //! | `image` | a disk: what is settled, what is not |
@@ -24,6 +25,7 @@ pub mod names;
 pub mod promise;
 pub mod recovery;
 pub mod scene;
+pub mod shelf;
 pub mod stage;
 pub mod stories;
 pub mod variants;

@@ -22,8 +22,8 @@ fn metadata(words: String) -> Place {
     }
 }
 
-/// What lies there, in a disk whose first extents are the leg's.
-pub fn place(offset: u64) -> Place {
+/// What lies there, in a disk whose first extents are the leg's, or (`is_shelf`) whose legs have an extent each.
+pub fn place(offset: u64, is_shelf: bool) -> Place {
     if let Some(copy) = SUPERBLOCK_OFFSETS.iter().position(|at| *at == offset) {
         return metadata(format!("disk superblock copy {copy}"));
     }
@@ -35,6 +35,13 @@ pub fn place(offset: u64) -> Place {
         };
     }
     let block = (offset - DATA_OFFSET) / BLOCK;
+    if is_shelf {
+        let per_extent = DISK_EXTENT_BYTES / BLOCK;
+        return Place {
+            words: format!("extent {} block {}", block / per_extent, block % per_extent),
+            metadata: false,
+        };
+    }
     let length = Blocks(LEG_EXTENTS * DISK_EXTENT_BYTES / BLOCK);
     let geometry = LegGeometry::for_length(length).expect("legs are long enough");
     if block >= length.0 {
@@ -71,8 +78,8 @@ fn leg_metadata(block: u64, geometry: &LegGeometry) -> String {
 }
 
 /// A write, in words.
-pub fn write(write: &Unsettled) -> String {
-    let place = place(write.offset);
+pub fn write(write: &Unsettled, is_shelf: bool) -> String {
+    let place = place(write.offset, is_shelf);
     let durable = if write.is_durable() { ", durable" } else { "" };
     let state = if write.is_ended() {
         "not flushed"
@@ -92,9 +99,9 @@ mod tests {
 
     #[test]
     fn places_have_their_names() {
-        let leg = |block: u64| place(DATA_OFFSET + block * BLOCK).words;
-        assert_eq!(place(64 << 10).words, "disk superblock copy 1");
-        assert_eq!(place(2 << 20).words, "extent table slot 1");
+        let leg = |block: u64| place(DATA_OFFSET + block * BLOCK, false).words;
+        assert_eq!(place(64 << 10, true).words, "disk superblock copy 1");
+        assert_eq!(place(2 << 20, false).words, "extent table slot 1");
         assert_eq!(leg(8), "leg superblock copy 1");
         assert_eq!(leg(17), "bitmap block 0 place 1");
         assert_eq!(leg(128), "map checkpoint slot 0 header");

@@ -125,7 +125,7 @@ fn check_equal(stage: &mut Stage) -> Result<(), String> {
         stage.pass_ms(10)?;
     }
     let at = differs.expect("looked at just now");
-    let place = super::names::place(at).words;
+    let place = super::names::place(at, false).words;
     Err(format!("R6/R11: all legs are in sync and they differ at {place}"))
 }
 

@@ -30,9 +30,19 @@ pub enum Change {
     Deleting(u128),
     /// The map does not know it any more.
     Deleted(u128),
+    /// These legs are wished for, where a disk node is alone.
+    Legs(Vec<u128>),
 }
 
 impl Change {
+    /// The legs that are wished for from then on.
+    pub fn legs(&self) -> Option<&Vec<u128>> {
+        match self {
+            Change::Legs(legs) => Some(legs),
+            _ => None,
+        }
+    }
+
     /// Makes it.
     pub fn apply(&self, keeper: &mut Keeper) {
         let same = |volume: &u128, config: &VolumeConfig| config.volume == VolumeId(Uuid::from_u128(*volume));
@@ -58,6 +68,7 @@ impl Change {
                 let of_volume = keeper.volumes.iter_mut().find(|config| same(volume, config));
                 of_volume.expect("it was added").deleting = true;
             }
+            Change::Legs(_) => unreachable!("a keeper has no part in stories of a disk node alone"),
             Change::Deleted(volume) => keeper.volumes.retain(|config| !same(volume, config)),
         }
     }
@@ -96,6 +107,8 @@ pub struct Scene {
     pub keys: BTreeMap<usize, u64>,
     /// How often the power has failed: names of processes are never used again.
     pub lives: u64,
+    /// A disk node alone, with legs of an extent each: all behind its own part is hosts' data.
+    pub is_shelf: bool,
 }
 
 impl Scene {
@@ -107,6 +120,7 @@ impl Scene {
             promises: Promises::default(),
             keys: BTreeMap::new(),
             lives: 0,
+            is_shelf: false,
         }
     }
 
@@ -142,6 +156,7 @@ impl Scene {
             promises,
             keys: self.keys.clone(),
             lives: self.lives + 1,
+            is_shelf: self.is_shelf,
         }
     }
 }

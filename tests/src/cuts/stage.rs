@@ -13,6 +13,7 @@ use block::{Time, Tuning};
 use cluster::node_config::VolumeConfig;
 use cluster::status::{ControllerNodeStatus, SliceState, SliceStatus};
 use cluster::{ControllerNodeId, DiskId, DiskNodeId, Incarnation, LegId};
+use control::agent::MembershipRequest;
 use controller_node::node::{Control as ControllerControl, ControllerNode, Report as ControllerReport};
 use disk_node::node::{GivenDisk, Node as DiskNode, NodeControl, NodeOptions, NodeReport};
 use fabric::host::HostReport;
@@ -61,6 +62,9 @@ pub struct Stage {
     controllers: Vec<NodeName>,
     next_incarnation: u128,
     next_volume: u128,
+    /// The store does not answer: what it was asked waits.
+    store_away: bool,
+    waiting: Vec<(NodeName, MembershipRequest)>,
     /// What each controller node said last.
     told: BTreeMap<NodeName, ControllerNodeStatus>,
 }
@@ -82,6 +86,8 @@ impl Stage {
             keeper,
             legs,
             next_volume,
+            store_away: false,
+            waiting: Vec::new(),
             next_incarnation: life << 32,
             told: BTreeMap::new(),
         };
@@ -181,8 +187,8 @@ impl Stage {
     /// # Errors
     /// It does not go.
     pub fn delete_volume(&mut self, volume: u128) -> Result<(), String> {
-        self.host.note(Note::Host(HostNote::Forgets { volume }));
         self.change(Change::Deleting(volume));
+        self.host.note(Note::Host(HostNote::Forgets { volume }));
         self.settled_volumes()
     }
 
@@ -218,9 +224,22 @@ impl Stage {
         };
     }
 
-    /// Whether a disk node's process runs.
-    pub fn is_alive(&self, index: usize) -> bool {
-        self.host.world.is_alive(NodeName(index))
+    /// Whether the store answers nobody from now on; what it was asked meanwhile it answers when it is back.
+    pub fn set_store_away(&mut self, away: bool) {
+        self.store_away = away;
+        if !away {
+            for (node, request) in std::mem::take(&mut self.waiting) {
+                self.commit(node, &request);
+            }
+        }
+    }
+
+    fn commit(&mut self, node: NodeName, request: &MembershipRequest) {
+        self.host.note(Note::Keeper(Change::Recorded(request.clone())));
+        let answer = ControllerControl::Membership(self.keeper.record(request));
+        self.host
+            .world
+            .control_after(node, Duration::from_micros(700), Box::new(answer));
     }
 
     // Waiting.
@@ -317,12 +336,12 @@ impl Stage {
             Err(report) => report,
         };
         match report.downcast::<ControllerReport>().map(|report| *report) {
+            Ok(ControllerReport::Membership(request)) if self.store_away => {
+                self.waiting.push((node, request));
+                Ok(())
+            }
             Ok(ControllerReport::Membership(request)) => {
-                self.host.note(Note::Keeper(Change::Recorded(request.clone())));
-                let answer = ControllerControl::Membership(self.keeper.record(&request));
-                self.host
-                    .world
-                    .control_after(node, Duration::from_micros(700), Box::new(answer));
+                self.commit(node, &request);
                 Ok(())
             }
             Ok(ControllerReport::Status(status)) => self.hear_status(node, status),

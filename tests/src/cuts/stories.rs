@@ -2,7 +2,10 @@
 //!
 //! To add one: a function that asks for what shall happen and waits for it, and a line in [`ALL`].
 
+use super::image::Fate;
+use super::shelf::Shelf;
 use super::stage::{POOL_EXTENT, Stage};
+use crate::world::Random;
 
 /// How a story begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +32,16 @@ pub struct Story {
     /// After a cut so many extents of the pool are looked at for what they held before (R10).
     pub reuse: u64,
     /// What happens.
-    pub tell: fn(&mut Stage) -> Result<(), String>,
+    pub tell: Tell,
+}
+
+/// What happens, and where.
+#[derive(Clone, Copy, Debug)]
+pub enum Tell {
+    /// With a pool, and all that belongs to it.
+    Pool(fn(&mut Stage) -> Result<(), String>),
+    /// With a disk node alone; nothing else of the story counts then.
+    Shelf(fn(&mut Shelf) -> Result<(), String>),
 }
 
 const SHORT: Story = Story {
@@ -39,7 +51,7 @@ const SHORT: Story = Story {
     controllers: 1,
     sampled: 100,
     reuse: 2,
-    tell: |_| Ok(()),
+    tell: Tell::Pool(|_| Ok(())),
 };
 
 /// All of them.
@@ -47,51 +59,70 @@ pub const ALL: &[Story] = &[
     Story {
         name: "format",
         begins: Begins::Blank,
-        tell: format,
+        tell: Tell::Pool(format),
         ..SHORT
     },
     Story {
         name: "one-leg",
         legs: 1,
-        tell: mirror_writes,
+        tell: Tell::Pool(mirror_writes),
         ..SHORT
     },
     Story {
         name: "mirror-writes",
-        tell: mirror_writes,
+        tell: Tell::Pool(mirror_writes),
         ..SHORT
     },
     Story {
         name: "map-growth",
-        tell: map_growth,
+        tell: Tell::Pool(map_growth),
         ..SHORT
     },
     Story {
         name: "journal-wrap",
-        tell: journal_wrap,
+        tell: Tell::Pool(journal_wrap),
         ..SHORT
     },
     Story {
         name: "owner-switch",
         controllers: 2,
-        tell: owner_switch,
+        tell: Tell::Pool(owner_switch),
         ..SHORT
     },
     Story {
         name: "owner-dies",
         controllers: 2,
-        tell: owner_dies,
+        tell: Tell::Pool(owner_dies),
         ..SHORT
     },
     Story {
         name: "leg-away",
-        tell: leg_away,
+        tell: Tell::Pool(leg_away),
+        ..SHORT
+    },
+    Story {
+        name: "power-of-one",
+        sampled: 40,
+        tell: Tell::Pool(power_of_one),
+        ..SHORT
+    },
+    Story {
+        name: "adoption",
+        legs: 1,
+        tell: Tell::Shelf(adoption),
         ..SHORT
     },
     Story {
         name: "delete-and-reuse",
         reuse: 28,
-        tell: delete_and_reuse,
+        tell: Tell::Pool(delete_and_reuse),
+        ..SHORT
+    },
+    Story {
+        name: "legs-come-and-go",
+        legs: 1,
+        sampled: 40,
+        tell: Tell::Shelf(legs_come_and_go),
         ..SHORT
     },
 ];
@@ -133,8 +164,9 @@ fn mirror_writes(stage: &mut Stage) -> Result<(), String> {
 
 /// First writes to new extents, many at a time; extents given back, and mapped again.
 fn map_growth(stage: &mut Stage) -> Result<(), String> {
-    let volume = stage.add_volume(12 * POOL_EXTENT)?;
-    for extent in 0..6 {
+    let volume = stage.add_volume(20 * POOL_EXTENT)?;
+    // So many that a block of the journal has more records than a sector holds.
+    for extent in 0..18 {
         stage.host.write(volume, extent * POOL_EXTENT + 5, 1, extent == 3);
     }
     stage.wait()?;
@@ -145,7 +177,7 @@ fn map_growth(stage: &mut Stage) -> Result<(), String> {
     stage.host.write(volume, 5, 1, false);
     stage.wait()?;
     stage.host.write(volume, 2 * POOL_EXTENT + 9, 1, true);
-    stage.host.write(volume, 9 * POOL_EXTENT, 1, false);
+    stage.host.write(volume, 19 * POOL_EXTENT, 1, false);
     stage.wait()?;
     stage.host.flush(volume);
     stage.wait()
@@ -210,8 +242,11 @@ fn leg_away(stage: &mut Stage) -> Result<(), String> {
     let volume = stage.add_volume(4 * POOL_EXTENT)?;
     stage.host.write(volume, 5, 4, false);
     stage.wait()?;
+    stage.set_store_away(true);
     stage.kill_disk_node(0);
-    stage.host.write(volume, 5, 1, false);
+    stage.host.write(volume, 5, 1, true);
+    stage.pass_ms(12)?;
+    stage.set_store_away(false);
     stage.wait()?;
     stage.host.write(volume, 6, 1, false);
     stage.host.write(volume, POOL_EXTENT, 1, false);
@@ -244,4 +279,74 @@ fn delete_and_reuse(stage: &mut Stage) -> Result<(), String> {
     stage.host.read(second, 0, 20 * POOL_EXTENT);
     stage.host.flush(second);
     stage.wait()
+}
+
+/// Legs are carved, used and dropped, and others are given their extents.
+fn legs_come_and_go(shelf: &mut Shelf) -> Result<(), String> {
+    let first = shelf.wish(3, &[]);
+    shelf.settled()?;
+    for leg in &first {
+        shelf.host.write(*leg, 3, 3, false);
+        shelf.host.write(*leg, 505, 1, true);
+    }
+    shelf.wait()?;
+    shelf.host.flush(first[0]);
+    shelf.host.write(first[1], 4, 1, false);
+    let more = shelf.wish(4, &[]);
+    shelf.wait()?;
+    shelf.settled()?;
+    shelf.host.write(more[0], 1010, 2, true);
+    shelf.host.zero(first[0], 4, 1, false);
+    shelf.wait()?;
+    shelf.wish(0, &[first[0], first[2], more[0]]);
+    shelf.host.write(first[1], 5, 2, true);
+    shelf.wait()?;
+    shelf.settled()?;
+    let last = shelf.wish(4, &[more[1]]);
+    shelf.settled()?;
+    for leg in &last {
+        shelf.host.write(*leg, 2, 1, false);
+        shelf.host.flush(*leg);
+    }
+    shelf.wait()
+}
+
+/// The power of one disk node fails, again and again, while the other and the owner live on: nothing acknowledged is lost, flushed
+/// or not (decision 0010). Cut off everywhere after the last time.
+fn power_of_one(stage: &mut Stage) -> Result<(), String> {
+    let volume = stage.add_volume(4 * POOL_EXTENT)?;
+    let mut random = Random::new(7);
+    for round in 0..12u64 {
+        let start = random.below(8);
+        stage.host.write(volume, start, 1 + random.below(4), false);
+        stage
+            .host
+            .write(volume, POOL_EXTENT * random.below(4) + 20, 1, false);
+        stage.wait()?;
+        stage.host.write(volume, random.below(8), 2, random.one_in(2));
+        stage.host.flush(volume);
+        stage.pass_ms(random.below(4))?;
+        let index = (round % 2) as usize;
+        stage.cut_disk_node(index, |scene| {
+            let unsettled = scene.disks[index].unsettled().iter();
+            let fate = |random: &mut Random| if random.one_in(2) { Fate::Kept } else { Fate::Lost };
+            unsettled.map(|_| fate(&mut random)).collect()
+        });
+        stage.host.write(volume, random.below(8), 1, false);
+        stage.pass_ms(random.below(3))?;
+        stage.start_disk_node(index);
+        stage.wait()?;
+        stage.host.read(volume, 0, 4 * POOL_EXTENT);
+        stage.wait()?;
+        stage.whole()?;
+        stage.host.read(volume, 0, 4 * POOL_EXTENT);
+        stage.wait()?;
+    }
+    Ok(())
+}
+
+/// A disk is adopted by its node.
+fn adoption(shelf: &mut Shelf) -> Result<(), String> {
+    shelf.wish(1, &[]);
+    shelf.settled()
 }
