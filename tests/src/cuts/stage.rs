@@ -31,7 +31,7 @@ pub const DISK_BYTES: u64 = 24 << 20;
 /// How many of its extents are the leg's.
 pub const LEG_EXTENTS: u64 = 4;
 /// Unit of space of the pool, in blocks: as small as may be, so that a story has many.
-pub const POOL_EXTENT: u64 = 64;
+pub const POOL_EXTENT: u64 = 32;
 const BLOCK: u64 = 4096;
 /// Whatever a story waits for comes within this.
 const PATIENCE: Duration = Duration::from_secs(40);

@@ -79,6 +79,12 @@ pub const ALL: &[Story] = &[
         ..SHORT
     },
     Story {
+        name: "crowd",
+        sampled: 160,
+        tell: Tell::Pool(crowd),
+        ..SHORT
+    },
+    Story {
         name: "journal-wrap",
         tell: Tell::Pool(journal_wrap),
         ..SHORT
@@ -114,7 +120,7 @@ pub const ALL: &[Story] = &[
     },
     Story {
         name: "delete-and-reuse",
-        reuse: 28,
+        reuse: 56,
         tell: Tell::Pool(delete_and_reuse),
         ..SHORT
     },
@@ -165,8 +171,7 @@ fn mirror_writes(stage: &mut Stage) -> Result<(), String> {
 /// First writes to new extents, many at a time; extents given back, and mapped again.
 fn map_growth(stage: &mut Stage) -> Result<(), String> {
     let volume = stage.add_volume(20 * POOL_EXTENT)?;
-    // So many that a block of the journal has more records than a sector holds.
-    for extent in 0..18 {
+    for extent in 0..6 {
         stage.host.write(volume, extent * POOL_EXTENT + 5, 1, extent == 3);
     }
     stage.wait()?;
@@ -183,6 +188,15 @@ fn map_growth(stage: &mut Stage) -> Result<(), String> {
     stage.wait()
 }
 
+/// First writes to so many extents at once that a block of the journal fills half of its sectors.
+fn crowd(stage: &mut Stage) -> Result<(), String> {
+    let volume = stage.add_volume(48 * POOL_EXTENT)?;
+    for extent in 0..48 {
+        stage.host.write(volume, extent * POOL_EXTENT, 1, extent == 40);
+    }
+    stage.wait()
+}
+
 /// So many changes to the map, one at a time, that a checkpoint is due, and the ring of the journal begins anew.
 fn journal_wrap(stage: &mut Stage) -> Result<(), String> {
     let volume = stage.add_volume(8 * POOL_EXTENT)?;
@@ -191,7 +205,7 @@ fn journal_wrap(stage: &mut Stage) -> Result<(), String> {
         let extent = round % 6;
         stage
             .host
-            .write(volume, extent * POOL_EXTENT + round % 60, 1, round % 5 == 0);
+            .write(volume, extent * POOL_EXTENT + round % 30, 1, round % 5 == 0);
         stage.wait()?;
         if round % 7 == 0 {
             stage.host.flush(volume);
@@ -263,20 +277,20 @@ fn leg_away(stage: &mut Stage) -> Result<(), String> {
 
 /// A volume goes, and another one is given its space.
 fn delete_and_reuse(stage: &mut Stage) -> Result<(), String> {
-    let first = stage.add_volume(24 * POOL_EXTENT)?;
-    for extent in 0..24 {
+    let first = stage.add_volume(44 * POOL_EXTENT)?;
+    for extent in 0..44 {
         stage.host.write(first, extent * POOL_EXTENT + 7, 2, false);
     }
     stage.wait()?;
     stage.host.flush(first);
     stage.wait()?;
     stage.delete_volume(first)?;
-    let second = stage.add_volume(20 * POOL_EXTENT)?;
-    for extent in 0..12 {
+    let second = stage.add_volume(40 * POOL_EXTENT)?;
+    for extent in 0..24 {
         stage.host.write(second, extent * POOL_EXTENT + 9, 1, false);
     }
     stage.wait()?;
-    stage.host.read(second, 0, 20 * POOL_EXTENT);
+    stage.host.read(second, 0, 40 * POOL_EXTENT);
     stage.host.flush(second);
     stage.wait()
 }
