@@ -23,6 +23,10 @@ sim-fleet minutes first="0":
 mutants *words:
     tests/mutants/run {{words}}
 
+# bytes into parsers, operations into machines, guided by coverage: all targets or one, each for so many seconds
+fuzz target="" seconds="60":
+    tests/fuzz/run {{target}} --seconds {{seconds}}
+
 # the stock Linux host
 linux-host:
     cargo build --release --locked --bin trestle

@@ -31,7 +31,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
 ];
 
 /// These may know everybody: they put the processes together, or prove them.
-const KNOW_EVERYBODY: &[&str] = &["cli", "tests"];
+const KNOW_EVERYBODY: &[&str] = &["cli", "tests", "fuzz"];
 
 /// Pure: no clock, no I/O, no threads, no randomness, no async, no unsafe.
 const PURE: &[&str] = &["proto/nvme", "proto/fabric", "proto/control", "block", "cluster"];

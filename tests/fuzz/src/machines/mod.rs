@@ -1,0 +1,10 @@
+//! Operations into machines: the input decides what happens next, an oracle says whether what came of it may be.
+
+pub mod host;
+pub mod mirror;
+pub mod peer;
+pub mod platter;
+pub mod pool_world;
+pub mod target;
+pub mod target_world;
+pub mod thin;
