@@ -63,6 +63,7 @@ pub const TARGETS: &[Target] = &[
     machine("target", machines::target::run, 1024),
     machine("host", machines::host::run, 1024),
     machine("mirror", machines::mirror::run, 768),
+    machine("disk-node", machines::disk_node::run, 384),
 ];
 
 /// Finds itself: an input that begins with a certain number. What shows that the engine works, and nothing else.

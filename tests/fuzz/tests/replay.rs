@@ -87,6 +87,7 @@ replays! {
     target: "target",
     host: "host",
     mirror: "mirror",
+    disk_node: "disk-node",
 }
 
 #[test]

@@ -33,7 +33,8 @@ struct Link {
     at_target: ConnectionId,
     /// Whole PDUs on their way to the host.
     to_host: VecDeque<Vec<u8>>,
-    heard: FrameReader,
+    /// Nobody listens to a host that was lied to about digests.
+    heard: Option<FrameReader>,
     agreed: bool,
 }
 
@@ -219,7 +220,7 @@ impl Story {
         let link = Link {
             at_target: self.world.accept(),
             to_host: VecDeque::new(),
-            heard: FrameReader::new(End::Controller, limits),
+            heard: Some(FrameReader::new(End::Controller, limits)),
             agreed: false,
         };
         self.links.insert(connection, link);
@@ -292,6 +293,7 @@ impl Story {
         else {
             return;
         };
+        link.doubt();
         let front = &mut link.to_host[0];
         match input.below(8) {
             0..=3 => {
@@ -314,6 +316,7 @@ impl Story {
         let Some(link) = self.links.values_mut().nth(index % 4) else {
             return;
         };
+        link.doubt();
         let kind = KINDS[input.below(KINDS.len())];
         let mut specific = vec![0; kind.header_bytes() - 8];
         for (byte, given) in specific.iter_mut().zip(input.bytes(16)) {
@@ -444,10 +447,18 @@ fn reservation(input: &mut Input<'_>) -> Reservation {
 }
 
 impl Link {
+    /// It was lied to.
+    fn doubt(&mut self) {
+        if !self.agreed {
+            self.heard = None;
+        }
+    }
+
     /// What the host sends holds together.
     fn listen(&mut self, bytes: &[u8]) {
+        let Some(heard) = &mut self.heard else { return };
         let mut rest = bytes;
-        while let Some(part) = self.heard.read(&mut rest).expect("the host speaks well") {
+        while let Some(part) = heard.read(&mut rest).expect("the host speaks well") {
             if let Part::End { intact } = part {
                 assert!(intact, "the host's data digest");
             }
@@ -458,10 +469,13 @@ impl Link {
     fn watch(&mut self, pdu: &[u8]) {
         if !self.agreed && pdu.first() == Some(&(PduType::IcResp as u8)) && pdu.len() == 128 {
             self.agreed = true;
-            self.heard.agree_digests(Digests {
+            let digests = Digests {
                 header: pdu[11] & 1 != 0,
                 data: pdu[11] & 2 != 0,
-            });
+            };
+            self.heard
+                .iter_mut()
+                .for_each(|heard| heard.agree_digests(digests));
         }
     }
 }

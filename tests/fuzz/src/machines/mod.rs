@@ -1,5 +1,6 @@
 //! Operations into machines: the input decides what happens next, an oracle says whether what came of it may be.
 
+pub mod disk_node;
 pub mod host;
 pub mod mirror;
 pub mod peer;
