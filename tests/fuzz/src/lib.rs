@@ -58,6 +58,7 @@ pub const TARGETS: &[Target] = &[
     parser("disk-format", bytes::disk_format::run, 9000),
     parser("records", bytes::records::run, 4096),
     parser("texts", bytes::texts::run, 1024),
+    machine("rest", bytes::rest::run, 2048),
     machine("thin-image", bytes::thin_image::run, 512),
     machine("thin", machines::thin::run, 512),
     machine("target", machines::target::run, 1024),

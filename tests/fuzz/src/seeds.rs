@@ -32,6 +32,7 @@ pub fn seeds(target: &str) -> Vec<Vec<u8>> {
         "disk-format" => disk_format(),
         "records" => records(),
         "texts" => texts(),
+        "rest" => rest(),
         "planted" => vec![vec![0; 8]],
         _ => Vec::new(),
     }
@@ -360,7 +361,7 @@ fn texts() -> Vec<Vec<u8>> {
         (4, "key-1"),
         (
             5,
-            r#"{"name":"p","extent":"64MiB","protection":{"kind":"mirror","copies":2},"controller_count":2}"#,
+            r#"{"name":"p","extent":"64MiB","protection":{"kind":"mirror","legs":2},"controller_count":2}"#,
         ),
         (6, r#"{"name":"v","pool":"p","size":"1GiB"}"#),
         (7, r#"{"name":"h","nqn":"nqn.2025-01.test:a"}"#),
@@ -371,5 +372,64 @@ fn texts() -> Vec<Vec<u8>> {
     texts
         .iter()
         .map(|(kind, text)| [&[*kind], text.as_bytes()].concat())
+        .collect()
+}
+
+fn rest() -> Vec<Vec<u8>> {
+    let join = |kind: &str, number: u8| {
+        format!(
+            "POST /internal/v1/join\nauthorization: Bearer {}\n\n{{\"kind\":\"{kind}\",\"id\":\"00000000-0000-0000-0000-00000000000{number}\",\"name\":\"n{number}\",\"agent_address\":\"10.0.0.1:1\",\"fabric_address\":\"10.0.0.1:2\",\"location\":\"r{number}\",\"incarnation\":\"00000000-0000-0000-0000-000000000009\"}}",
+            crate::bytes::rest::JOIN_TOKEN
+        )
+    };
+    let pool = "POST /v1/pools\nidempotency-key: k\n\n{\"name\":\"p\",\"protection\":{\"kind\":\"none\"},\"controller_count\":1}";
+    let volume = "POST /v1/volumes\n\n{\"name\":\"v\",\"pool\":\"p\",\"size\":\"1GiB\"}";
+    let host = "POST /v1/hosts\n\n{\"name\":\"h\",\"nqn\":\"nqn.2025-01.test:a\"}";
+    let (disk_node, controller_node) = (join("disk-node", 1), join("controller-node", 2));
+    let stories: [&[&str]; 7] = [
+        &[
+            host,
+            host,
+            "GET /v1/hosts/h",
+            "GET /v1/hosts?limit=1",
+            "DELETE /v1/hosts/h\nif-match: \"2\"",
+        ],
+        &[
+            &disk_node,
+            &controller_node,
+            pool,
+            volume,
+            "GET /v1/pools/p",
+            "GET /v1/volumes?pool=p&limit=2",
+        ],
+        &[
+            &disk_node,
+            "PATCH /v1/disk-nodes/n1\nif-match: \"9\"\n\n{\"draining\":true}",
+            "DELETE /v1/disk-nodes/n1",
+        ],
+        &[
+            host,
+            "POST /v1/attachments\n\n{\"volume\":\"v\",\"host\":\"h\"}",
+            "GET /v1/attachments?continuation=a-/",
+        ],
+        &[
+            "GET /v1/operations",
+            "GET /v1/events?limit=0",
+            "GET /v1/openapi.json",
+            "GET /healthz",
+            "PUT /v1/pools",
+        ],
+        &[
+            "POST /v1/pools/p/failover\n\n{\"to\":\"n2\"}",
+            "POST /v1/hosts\ncontent-type: text/plain\n\nx",
+        ],
+        &[
+            "POST /internal/v1/hello\nauthorization: Bearer x\n\n{}",
+            "POST /internal/v1/membership\n\n{}",
+        ],
+    ];
+    stories
+        .iter()
+        .map(|story| story.join("\0").into_bytes())
         .collect()
 }

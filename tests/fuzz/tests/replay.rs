@@ -82,6 +82,7 @@ replays! {
     disk_format: "disk-format",
     records: "records",
     texts: "texts",
+    rest: "rest",
     thin_image: "thin-image",
     thin: "thin",
     target: "target",

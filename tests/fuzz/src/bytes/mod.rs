@@ -6,6 +6,7 @@ pub mod leg_format;
 pub mod pages;
 pub mod pdu;
 pub mod records;
+pub mod rest;
 pub mod session;
 pub mod texts;
 pub mod thin_image;

@@ -4,6 +4,7 @@
 //! is in doubt; after a kill of the owner, or a power cut of everything, what was read once is read again (R6), and what was flushed
 //! is there (R12); when all is quiet the legs of the set are equal, and nobody holds a buffer.
 
+use super::leg_disk::{Disk, part};
 use super::pool_world::chances;
 use crate::input::Input;
 use crate::memory::Buffers;
@@ -17,74 +18,12 @@ use block::{
     SubRequestId, Time, Tuning,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 
 const LEG_BLOCKS: u64 = 2304 + 512;
 const LEGS: usize = 3;
 const OPERATIONS_MAX: u32 = 160;
 /// Blocks of the data area that are used: at the start, over a border of regions, at the end.
 const PLACES: [u64; 4] = [0, 250, 253, 504];
-
-type Block = Rc<[u8]>;
-
-#[derive(Debug, Default)]
-struct Disk {
-    media: BTreeMap<u64, Block>,
-    cache: BTreeMap<u64, Block>,
-}
-
-fn part(buffer: BufferSlice, index: u64) -> BufferSlice {
-    buffer.part(index as u32 * BLOCK_SIZE, BLOCK_SIZE)
-}
-
-impl Disk {
-    fn block(&self, lba: u64) -> Option<&Block> {
-        self.cache.get(&lba).or_else(|| self.media.get(&lba))
-    }
-
-    fn fill(&self, lba: u64) -> u8 {
-        self.block(lba).map_or(0, |block| block[0])
-    }
-
-    fn put(&mut self, lba: u64, block: Block, durable: bool) {
-        if durable {
-            self.cache.remove(&lba);
-            self.media.insert(lba, block);
-        } else {
-            self.cache.insert(lba, block);
-        }
-    }
-
-    fn execute(&mut self, request: Request, memory: &mut Buffers) {
-        for index in 0..request.range.length.0 {
-            let lba = request.range.start.0 + index;
-            match request.operation {
-                Operation::Read { buffer } => match self.block(lba) {
-                    Some(block) => memory.bytes_mut(part(buffer, index)).copy_from_slice(block),
-                    None => memory.bytes_mut(part(buffer, index)).fill(0),
-                },
-                Operation::Write { buffer, durable } => {
-                    self.put(lba, Rc::from(memory.bytes(part(buffer, index))), durable);
-                }
-                Operation::WriteZeroes { durable, .. } => {
-                    self.put(lba, Rc::from([0; BLOCK_SIZE as usize].as_slice()), durable);
-                }
-                Operation::Flush | Operation::Deallocate => {}
-            }
-        }
-        if request.operation == Operation::Flush {
-            self.media.append(&mut self.cache);
-        }
-    }
-
-    fn cut(&mut self, mut keep: impl FnMut() -> bool) {
-        for (lba, block) in std::mem::take(&mut self.cache) {
-            if keep() {
-                self.media.insert(lba, block);
-            }
-        }
-    }
-}
 
 #[derive(Clone, Debug)]
 struct Cell {

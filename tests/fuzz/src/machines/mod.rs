@@ -2,6 +2,7 @@
 
 pub mod disk_node;
 pub mod host;
+pub mod leg_disk;
 pub mod mirror;
 pub mod peer;
 pub mod platter;
