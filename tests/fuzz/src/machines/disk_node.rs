@@ -256,7 +256,7 @@ impl Story {
                 } => {
                     self.pending.push((disk.0 as usize, request, operation));
                 }
-                Output::Report(report) => self.reported(report),
+                Output::Report(report) => self.reported(*report),
                 other => panic!("nobody is connected: {other:?}"),
             }
         }

@@ -160,13 +160,7 @@ impl Story {
     }
 
     fn send(&mut self, connection: ConnectionId, segment: Segment) {
-        let bytes = match &segment {
-            Segment::Bytes(bytes) => bytes.to_vec(),
-            Segment::Payload(slice) => self.memory.bytes(*slice).to_vec(),
-        };
-        if let Segment::Payload(slice) = segment {
-            self.memory.release(slice.buffer);
-        }
+        let bytes = segment.into_bytes(&mut self.memory);
         let Some(link) = self.links.get_mut(&connection) else {
             return;
         };

@@ -218,13 +218,7 @@ impl TargetWorld {
             !self.closed.contains(&connection),
             "sent to {connection:?}, which is closed"
         );
-        let bytes = match &segment {
-            Segment::Bytes(bytes) => bytes.to_vec(),
-            Segment::Payload(slice) => self.memory.bytes(*slice).to_vec(),
-        };
-        if let Segment::Payload(slice) = segment {
-            self.memory.release(slice.buffer);
-        }
+        let bytes = segment.into_bytes(&mut self.memory);
         // A peer that has closed hears nothing.
         if let Some(sent) = self.sent.get_mut(&connection) {
             sent.extend(bytes);
