@@ -197,6 +197,12 @@ impl Geometry {
         })
     }
 
+    /// Whether a volume may have this size: the map has a number for each place in it.
+    pub(super) fn allows(&self, size: Blocks) -> bool {
+        let places = size.0.div_ceil(self.extent.0);
+        (1..=u64::from(u32::MAX)).contains(&places)
+    }
+
     /// First block of a checkpoint slot (0 or 1).
     pub(super) fn slot_start(&self, slot: u8) -> u64 {
         u64::from(slot) * self.slot_blocks

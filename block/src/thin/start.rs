@@ -392,6 +392,14 @@ impl Opener {
     ) -> Result<Step, Failure> {
         let replayed = replay(header, self.config.epoch, journal, &mut map)?;
         map.audit().map_err(|what| Failure::MapInconsistent { what })?;
+        if map
+            .volumes()
+            .iter()
+            .any(|volume| !self.geometry.allows(volume.size))
+        {
+            let what = "a volume has a size that none can have";
+            return Err(Failure::MapInconsistent { what });
+        }
         let position = Position {
             sequence: header.sequence + 1,
             opening: replayed.opening.max(self.opening) + 1,

@@ -197,10 +197,8 @@ impl Verbs {
 
 /// Whether a volume may have this size.
 fn check_size(size: Blocks, ledger: &Ledger) -> Result<(), Status> {
-    let places = size.0.div_ceil(ledger.geometry.extent.0);
-    if (1..=u64::from(u32::MAX)).contains(&places) {
-        Ok(())
-    } else {
-        Err(Status::Invalid)
+    match ledger.geometry.allows(size) {
+        true => Ok(()),
+        false => Err(Status::Invalid),
     }
 }
