@@ -128,7 +128,7 @@ pub(crate) async fn create(
     key: IdempotencyKey,
     Body(wish): Body<AttachmentCreate>,
 ) -> Result<Response, ApiError> {
-    let (fresh, wish) = (&Fresh::draw(), &wish);
+    let (fresh, wish) = (&Fresh::draw(&app), &wish);
     idempotency::create(&app, key, "/v1/attachments", wish, |txn| {
         create_in(txn, wish, fresh)
     })
@@ -215,7 +215,7 @@ pub(crate) async fn delete(
     Target(target): Target,
     if_match: IfMatch,
 ) -> Result<Response, ApiError> {
-    let (fresh, target, if_match) = (&Fresh::draw(), &target, &if_match);
+    let (fresh, target, if_match) = (&Fresh::draw(&app), &target, &if_match);
     let delete = |txn: Txn| async move {
         let (record, volume, host) = find_attachment(&txn, target).await?;
         if_match.check(record.mod_revision)?;

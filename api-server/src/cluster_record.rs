@@ -5,7 +5,6 @@ use cluster::key;
 use cluster::spec::ClusterSpec;
 use std::sync::Arc;
 use store::{Store, TransactionError, Txn, transaction};
-use uuid::Uuid;
 
 /// The cluster's record; made now if there is none, with this join token or a drawn one.
 ///
@@ -14,9 +13,9 @@ pub async fn ensure_cluster(
     store: &Arc<dyn Store>,
     join_token: Option<&str>,
 ) -> Result<ClusterSpec, TransactionError> {
-    let join_token = join_token.map_or_else(secret::draw, String::from);
+    let join_token = join_token.map_or_else(|| secret::draw(store.outside()), String::from);
     let fresh = &ClusterSpec {
-        id: Uuid::new_v4(),
+        id: store.outside().fresh_id(),
         join_token,
     };
     transaction(store, |txn: Txn| async move {

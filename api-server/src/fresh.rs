@@ -1,11 +1,11 @@
 //! What a request draws before its transaction, so that a repetition of the transaction uses the same: an id, the time.
 
 use crate::error::ApiError;
+use crate::routes::App;
 use cluster::event::{Event, EventId, Severity, Subject, SubjectKind};
 use cluster::operation::{Operation, OperationState, Wish};
 use cluster::{OperationId, key};
 use control::rest::OperationBody;
-use std::time::{SystemTime, UNIX_EPOCH};
 use store::Txn;
 use uuid::Uuid;
 
@@ -20,13 +20,13 @@ pub(crate) struct Fresh {
 }
 
 impl Fresh {
-    pub(crate) fn draw() -> Fresh {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    pub(crate) fn draw(app: &App) -> Fresh {
+        let outside = app.store.outside();
         Fresh {
-            id: Uuid::new_v4(),
-            now_ms: since.as_millis() as u64,
-            operation: OperationId(Uuid::new_v4()),
-            distinct: rand::random(),
+            id: outside.fresh_id(),
+            now_ms: outside.now_ms(),
+            operation: OperationId(outside.fresh_id()),
+            distinct: outside.random(),
         }
     }
 

@@ -100,7 +100,7 @@ pub(crate) async fn create(
     key: IdempotencyKey,
     Body(wish): Body<HostCreate>,
 ) -> Result<Response, ApiError> {
-    let fresh = &Fresh::draw();
+    let fresh = &Fresh::draw(&app);
     let spec = &wish.parse(HostId(fresh.id))?;
     let body = |txn: Txn| async move {
         take_name(&txn, NameKind::Host, &spec.name, fresh.id).await?;
@@ -144,7 +144,7 @@ pub(crate) async fn delete(
     Target(host): Target,
     if_match: IfMatch,
 ) -> Result<Response, ApiError> {
-    let (fresh, host, if_match) = (&Fresh::draw(), &host, &if_match);
+    let (fresh, host, if_match) = (&Fresh::draw(&app), &host, &if_match);
     let deleted = transaction(&app.store, |txn| async move {
         let id = find_host(&txn, host).await?.record.id;
         let spec = find::<HostSpec>(&txn, &id.to_string()).await?;

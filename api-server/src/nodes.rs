@@ -132,7 +132,7 @@ pub(crate) async fn delete_disk_node(
     Target(node): Target,
     if_match: IfMatch,
 ) -> Result<Response, ApiError> {
-    let (fresh, node, if_match) = (&Fresh::draw(), &node, &if_match);
+    let (fresh, node, if_match) = (&Fresh::draw(&app), &node, &if_match);
     let deleted = transaction(&app.store, |txn| async move {
         let spec = find::<NodeSpec<DiskNodeId>>(&txn, node).await?;
         if_match.check(spec.mod_revision)?;
@@ -254,7 +254,7 @@ pub(crate) async fn delete_controller_node(
     Target(node): Target,
     if_match: IfMatch,
 ) -> Result<Response, ApiError> {
-    let (fresh, node, if_match) = (&Fresh::draw(), &node, &if_match);
+    let (fresh, node, if_match) = (&Fresh::draw(&app), &node, &if_match);
     let deleted = transaction(&app.store, |txn| async move {
         let spec = find::<NodeSpec<ControllerNodeId>>(&txn, node).await?;
         if_match.check(spec.mod_revision)?;

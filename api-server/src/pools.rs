@@ -76,7 +76,7 @@ pub(crate) async fn create(
     key: IdempotencyKey,
     Body(wish): Body<PoolCreate>,
 ) -> Result<Response, ApiError> {
-    let (fresh, wish) = (&Fresh::draw(), &wish);
+    let (fresh, wish) = (&Fresh::draw(&app), &wish);
     wish.parse(PoolId(fresh.id), None)?;
     idempotency::create(&app, key, "/v1/pools", wish, |txn| create_in(txn, wish, fresh)).await
 }
@@ -154,7 +154,7 @@ pub(crate) async fn failover(
 }
 
 async fn switch(app: &App, pool: &str, if_match: &IfMatch, to: Option<&str>) -> Result<Response, ApiError> {
-    let fresh = &Fresh::draw();
+    let fresh = &Fresh::draw(app);
     let body = |txn: Txn| async move {
         let found = find::<PoolSpec>(&txn, pool).await?;
         if_match.check(found.mod_revision)?;
@@ -243,7 +243,7 @@ pub(crate) async fn delete(
     Target(pool): Target,
     if_match: IfMatch,
 ) -> Result<Response, ApiError> {
-    let (fresh, pool, if_match) = (&Fresh::draw(), &pool, &if_match);
+    let (fresh, pool, if_match) = (&Fresh::draw(&app), &pool, &if_match);
     let body = |txn: Txn| async move {
         let found = find::<PoolSpec>(&txn, pool).await?;
         if_match.check(found.mod_revision)?;

@@ -95,7 +95,10 @@ async fn join_as<Id: NodeId>(app: &App, request: &JoinRequest) -> Result<String,
 where
     NodeSpec<Id>: Named,
 {
-    let (fresh, drawn) = (&Fresh::draw(), &secret::draw_agent_token(Id::KIND, request.id));
+    let (fresh, drawn) = (
+        &Fresh::draw(app),
+        &secret::draw_agent_token(app.store.outside(), Id::KIND, request.id),
+    );
     transaction(&app.store, |txn| join_in::<Id>(txn, request, fresh, drawn)).await
 }
 

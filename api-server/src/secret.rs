@@ -2,11 +2,12 @@
 
 use control::agent::NodeKind;
 use std::hint::black_box;
+use store::Outside;
 use uuid::Uuid;
 
 /// A token nobody can guess: 256 bits.
-pub(crate) fn draw() -> String {
-    let bits: [u64; 4] = rand::random();
+pub(crate) fn draw(outside: &dyn Outside) -> String {
+    let bits = [(); 4].map(|()| outside.random());
     bits.iter().map(|word| format!("{word:016x}")).collect()
 }
 
@@ -21,8 +22,8 @@ pub(crate) fn same(one: &str, other: &str) -> bool {
 }
 
 /// A node's own token: says whose it is, so that it can be looked up.
-pub(crate) fn draw_agent_token(kind: NodeKind, id: Uuid) -> String {
-    format!("{}.{id}.{}", kind_text(kind), draw())
+pub(crate) fn draw_agent_token(outside: &dyn Outside, kind: NodeKind, id: Uuid) -> String {
+    format!("{}.{id}.{}", kind_text(kind), draw(outside))
 }
 
 /// Whose it claims to be. What it claims is true only if the whole token is the one in the node's record.
@@ -46,6 +47,7 @@ fn kind_text(kind: NodeKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use store::Machine;
 
     #[test]
     fn secrets_are_the_same_only_if_they_are() {
@@ -53,15 +55,18 @@ mod tests {
         for other in ["abd", "xbc", "ab", "abcd", ""] {
             assert!(!same("abc", other) && !same(other, "abc"), "{other}");
         }
-        assert_ne!(draw(), draw());
-        assert_eq!(draw().len(), 64);
+        assert_ne!(draw(&Machine), draw(&Machine));
+        assert_eq!(draw(&Machine).len(), 64);
     }
 
     #[test]
     fn a_token_says_whose_it_is() {
         let id = Uuid::new_v4();
         for kind in [NodeKind::DiskNode, NodeKind::ControllerNode] {
-            assert_eq!(claimed_by(&draw_agent_token(kind, id)), Some((kind, id)));
+            assert_eq!(
+                claimed_by(&draw_agent_token(&Machine, kind, id)),
+                Some((kind, id))
+            );
         }
         for odd in ["", "d", "d.", "x.y.z", "d.no-id.secret"] {
             assert_eq!(claimed_by(odd), None, "{odd}");

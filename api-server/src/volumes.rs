@@ -89,7 +89,7 @@ pub(crate) async fn create(
     key: IdempotencyKey,
     Body(wish): Body<VolumeCreate>,
 ) -> Result<Response, ApiError> {
-    let (fresh, wish) = (&Fresh::draw(), &wish);
+    let (fresh, wish) = (&Fresh::draw(&app), &wish);
     wish.parse(VolumeId(fresh.id), PoolId(fresh.id))?;
     idempotency::create(&app, key, "/v1/volumes", wish, |txn| create_in(txn, wish, fresh)).await
 }
@@ -176,7 +176,7 @@ pub(crate) async fn patch(
     Body(patch): Body<VolumePatch>,
 ) -> Result<Response, ApiError> {
     let size_bytes = patch.parse()?;
-    let (fresh, volume, if_match) = (&Fresh::draw(), &volume, &if_match);
+    let (fresh, volume, if_match) = (&Fresh::draw(&app), &volume, &if_match);
     let body = |txn: Txn| async move {
         let mut spec = find::<VolumeSpec>(&txn, volume).await?;
         if_match.check(spec.mod_revision)?;
@@ -235,7 +235,7 @@ pub(crate) async fn delete(
     Target(volume): Target,
     if_match: IfMatch,
 ) -> Result<Response, ApiError> {
-    let (fresh, volume, if_match) = (&Fresh::draw(), &volume, &if_match);
+    let (fresh, volume, if_match) = (&Fresh::draw(&app), &volume, &if_match);
     let body = |txn: Txn| async move {
         let found = find::<VolumeSpec>(&txn, volume).await?;
         if_match.check(found.mod_revision)?;

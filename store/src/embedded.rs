@@ -9,8 +9,8 @@
 //! *one* process share one [`Embedded`]. Leases of an earlier life of the process start their time anew when it starts.
 
 mod disk;
-mod history;
-mod lease;
+pub(crate) mod history;
+pub(crate) mod lease;
 mod writer;
 
 use crate::{

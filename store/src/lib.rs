@@ -3,6 +3,7 @@
 //!
 //! Two backs with the same semantics, held together by one conformance suite (`tests/conformance.rs`): [`etcd`], for a
 //! control plane on several machines, and [`embedded`], in this process and durable on its disk, where no etcd is given.
+//! [`memory`] is what is left of the second without disk and thread: for simulations, held to the same suite.
 //! Above them [`transaction`](transaction()): a closure over a snapshot, committed with compares on everything it read.
 //!
 //! What this crate deliberately is not: it knows no record and no key of the control plane (those are `cluster`'s), it
@@ -19,6 +20,8 @@ pub mod embedded;
 mod error;
 pub mod etcd;
 mod key;
+pub mod memory;
+mod outside;
 mod record;
 mod transaction;
 mod watch;
@@ -28,6 +31,8 @@ pub use error::{StoreError, TransactionError};
 pub use etcd::{Etcd, EtcdOptions};
 pub use futures::future::BoxFuture;
 pub use key::KeyRange;
+pub use memory::Memory;
+pub use outside::{Machine, Outside};
 pub use record::{Versioned, parse_record, write_record};
 pub use transaction::{ATTEMPTS_MAX, Txn, read_range, read_record, transaction, transaction_at};
 pub use watch::{Change, Watch, WatchSignal};
@@ -316,4 +321,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// How large a transaction may be.
     fn limits(&self) -> Limits;
+
+    /// What whoever uses this store takes from outside; this machine's, unless the store is a simulation's.
+    fn outside(&self) -> &dyn Outside {
+        &Machine
+    }
 }

@@ -10,7 +10,7 @@
 //! bound are for [`Txn::peek_range`], whose result is of the same snapshot but not compared.
 
 use crate::{
-    Compare, KeyRange, KeyValue, LeaseId, Outcome, Read, Snapshot, Store, StoreError, StoreRevision,
+    Compare, KeyRange, KeyValue, LeaseId, Outcome, Outside, Read, Snapshot, Store, StoreError, StoreRevision,
     Transaction, TransactionError, Versioned, Write, parse_record, write_record,
 };
 use serde::Serialize;
@@ -51,7 +51,7 @@ where
 {
     for attempt in 0..ATTEMPTS_MAX {
         if attempt > 0 {
-            tokio::time::sleep(pause_before(attempt)).await;
+            tokio::time::sleep(pause_before(attempt, store.outside().random())).await;
         }
         let txn = Txn::begin(store.clone());
         let answer = body(txn.clone()).await;
@@ -75,9 +75,9 @@ where
 }
 
 /// Longer with every attempt, and never the same for two that fell over each other.
-fn pause_before(attempt: u32) -> Duration {
+fn pause_before(attempt: u32, random: u64) -> Duration {
     let ceiling_ms = 1_u64 << attempt.min(7);
-    Duration::from_micros(rand::random_range(0..=ceiling_ms * 1000))
+    Duration::from_micros(random % (ceiling_ms * 1000 + 1))
 }
 
 /// One record, newest. Outside of any transaction.
@@ -281,6 +281,11 @@ impl Txn {
     /// Delete a key when the transaction commits.
     pub fn delete(&self, key: impl AsRef<[u8]>) {
         self.lock().writes.insert(key.as_ref().to_vec(), Write::Delete);
+    }
+
+    /// What the store's user takes from outside.
+    pub fn outside(&self) -> &dyn Outside {
+        self.store.outside()
     }
 
     /// The revision of the snapshot; `None` before the first read.

@@ -1,6 +1,5 @@
 //! Events, as they are appended: within the transaction that makes what they tell, so that each is told once.
 
-use crate::clock::now_ms;
 use cluster::event::{Event, EventId, Severity, Subject, SubjectKind};
 use cluster::key;
 use cluster::plan::{Plan, VolumeChange};
@@ -28,14 +27,14 @@ impl Told {
 
 /// Append events to what the transaction writes.
 pub(crate) fn append(txn: &Txn, told: Vec<Told>) -> Result<(), TransactionError> {
-    let at_ms = now_ms();
+    let at_ms = txn.outside().now_ms();
     for Told {
         severity,
         subject,
         text,
     } in told
     {
-        let id = EventId::new(at_ms, rand::random());
+        let id = EventId::new(at_ms, txn.outside().random());
         tracing::info!(?severity, "{text}");
         txn.put(
             key::event(&id),

@@ -21,7 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod agent_client;
-mod clock;
+mod agents;
 mod directory;
 mod events;
 mod load;
@@ -33,6 +33,8 @@ mod retention;
 mod roster;
 mod supervisor;
 mod tasks;
+
+pub use agents::{Agents, CallAgent, Callee};
 
 use cluster::WorkerId;
 use std::sync::Arc;
@@ -94,7 +96,7 @@ struct Shared {
     id: WorkerId,
     store: Arc<dyn Store>,
     options: Options,
-    agents: agent_client::AgentClient,
+    agents: Arc<dyn Agents>,
 }
 
 /// Run a worker until `shutdown` is true. A store that is away is waited for; it never ends a worker.
@@ -103,10 +105,21 @@ struct Shared {
 pub async fn run(
     store: Arc<dyn Store>,
     options: Options,
-    mut shutdown: watch::Receiver<bool>,
+    shutdown: watch::Receiver<bool>,
 ) -> Result<(), RunWorker> {
     let agents = agent_client::AgentClient::new(options.agent_timeout).map_err(RunWorker::Client)?;
-    let id = WorkerId(uuid::Uuid::new_v4());
+    run_with(store, Arc::new(agents), options, shutdown).await;
+    Ok(())
+}
+
+/// The same, with agents that are called another way.
+pub async fn run_with(
+    store: Arc<dyn Store>,
+    agents: Arc<dyn Agents>,
+    options: Options,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let id = WorkerId(store.outside().fresh_id());
     let shared = Arc::new(Shared {
         id,
         store,
@@ -117,12 +130,12 @@ pub async fn run(
         roster::strike_off_others(&shared).await;
     }
     tokio::select! {
+        biased;
         () = roster::keep_registered(&shared) => {}
         () = supervisor::run(shared.clone()) => {}
         _ = shutdown.wait_for(|stop| *stop) => {}
     }
     roster::sign_off(&shared).await;
-    Ok(())
 }
 
 /// For logs: an error with all that is behind it.

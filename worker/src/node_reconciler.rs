@@ -3,8 +3,7 @@
 //! The node's agent is asked with long polls, so news arrives when it happens. What is remembered between two rounds is
 //! what the agent said last; forgetting it costs one more call.
 
-use crate::agent_client::CallAgent;
-use crate::clock::now_ms;
+use crate::agents::{CallAgent, Callee};
 use crate::events::{self, Told};
 use crate::node_kind::{News, NodeKind, SliceNews, about};
 use crate::{Shared, told};
@@ -92,7 +91,11 @@ impl<K: NodeKind> Conversation<K> {
         config: K::Config,
     ) -> Result<StatusAnswer, CallAgent> {
         let revision = K::revision(&config);
-        let answer = self.shared.agents.put_config(spec, &K::message(config)).await;
+        let answer = self
+            .shared
+            .agents
+            .put_config(Callee::of(spec), K::message(config))
+            .await;
         let refused = matches!(answer, Err(CallAgent::Conflict { .. }));
         if answer.is_ok() || refused {
             self.delivered = self.heard.map(|(_, incarnation, _)| (incarnation, revision));
@@ -107,7 +110,8 @@ impl<K: NodeKind> Conversation<K> {
             None => (0, Duration::ZERO),
         };
         tokio::select! {
-            answer = self.shared.agents.status(spec, after, wait) => Some(answer),
+            biased; // What is there is taken first.
+            answer = self.shared.agents.status(Callee::of(spec), after, wait) => Some(answer),
             () = self.wake.notified() => None,
         }
     }
@@ -175,7 +179,7 @@ async fn note_status<K: NodeKind>(
     let same_health = before
         .as_ref()
         .filter(|before| before.health.reachable == reachable);
-    let since_ms = same_health.map_or_else(now_ms, |before| before.health.since_ms);
+    let since_ms = same_health.map_or_else(|| txn.outside().now_ms(), |before| before.health.since_ms);
     let known = before.as_ref().and_then(|before| before.status.clone());
     let after = Observed {
         health: NodeHealth { reachable, since_ms },

@@ -1,6 +1,5 @@
 //! Ends operations whose wish is true, or never will be; and says what the others wait for.
 
-use crate::clock::now_ms;
 use crate::{Shared, load};
 use cluster::operation::{Operation, OperationState, Wish};
 use cluster::placement::BLOCK_BYTES;
@@ -70,7 +69,8 @@ async fn judged(txn: &Txn, ids: &[OperationId], pool: PoolId) -> Result<Vec<Oper
             }
             _ => None,
         };
-        let state = state_of(judge(operation.wish, input.as_ref(), host.as_ref()), &waits);
+        let verdict = judge(operation.wish, input.as_ref(), host.as_ref());
+        let state = state_of(verdict, &waits, txn.outside().now_ms());
         if state != operation.state {
             operation.state = state;
             changed.push(operation);
@@ -80,17 +80,14 @@ async fn judged(txn: &Txn, ids: &[OperationId], pool: PoolId) -> Result<Vec<Oper
 }
 
 /// As it is written down.
-fn state_of(verdict: Verdict, pool_waits: &[String]) -> OperationState {
+fn state_of(verdict: Verdict, pool_waits: &[String], at_ms: u64) -> OperationState {
     match verdict {
         Verdict::Waits(own) if own.is_empty() => OperationState::Running {
             waits_for: pool_waits.to_vec(),
         },
         Verdict::Waits(own) => OperationState::Running { waits_for: own },
-        Verdict::Done => OperationState::Done { at_ms: now_ms() },
-        Verdict::Failed(reason) => OperationState::Failed {
-            reason,
-            at_ms: now_ms(),
-        },
+        Verdict::Done => OperationState::Done { at_ms },
+        Verdict::Failed(reason) => OperationState::Failed { reason, at_ms },
     }
 }
 

@@ -10,7 +10,6 @@ use cluster::{PoolId, VolumeId, key};
 use std::sync::Arc;
 use store::{KeyRange, TransactionError, Txn};
 use tokio::sync::Notify;
-use uuid::Uuid;
 
 /// How many volumes' records change in one transaction: each may take several writes, and a transaction holds 128. What
 /// is left is planned again.
@@ -44,7 +43,7 @@ pub(crate) async fn reconcile(txn: &Txn, pool: PoolId) -> Result<(), Transaction
     let Some(input) = load::pool_input(txn, pool).await? else {
         return Ok(());
     };
-    let made = plan(&input, &mut std::iter::repeat_with(Uuid::new_v4));
+    let made = plan(&input, &mut std::iter::repeat_with(|| txn.outside().fresh_id()));
     let violations = audit(&input, &made);
     if !violations.is_empty() {
         let found: Vec<String> = violations

@@ -4,7 +4,6 @@
 //! nobody; one that nobody thinks their own is picked up when the lease of whoever is missing ends.
 
 use crate::Shared;
-use crate::clock::now_ms;
 use cluster::status::WorkerRecord;
 use cluster::{WorkerId, key};
 use std::collections::BTreeSet;
@@ -48,7 +47,7 @@ async fn register(shared: &Shared) -> Result<LeaseId, StoreError> {
     let lease = shared.store.grant_lease(shared.options.lease_ttl).await?.id;
     let record = WorkerRecord {
         id: shared.id,
-        started_ms: now_ms(),
+        started_ms: shared.store.outside().now_ms(),
     };
     let value = serde_json::to_vec(&record).expect("a worker's record is plain JSON");
     shared

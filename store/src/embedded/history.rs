@@ -13,7 +13,7 @@ use std::ops::Bound;
 const TRANSACTIONS_KEPT: u64 = 10_000;
 
 /// See the module.
-pub(super) struct History {
+pub(crate) struct History {
     revision: StoreRevision,
     /// Reads of anything before are refused.
     compacted: StoreRevision,
@@ -33,7 +33,7 @@ struct Version {
 
 impl History {
     /// What was on disk: the present, without a past.
-    pub(super) fn new(revision: StoreRevision, entries: Vec<KeyValue>) -> History {
+    pub(crate) fn new(revision: StoreRevision, entries: Vec<KeyValue>) -> History {
         let version = |entry: KeyValue| Version {
             since: entry.mod_revision,
             entry: Some(entry),
@@ -52,17 +52,17 @@ impl History {
     }
 
     /// Of the newest transaction.
-    pub(super) fn revision(&self) -> StoreRevision {
+    pub(crate) fn revision(&self) -> StoreRevision {
         self.revision
     }
 
     /// A key now.
-    pub(super) fn entry(&self, key: &[u8]) -> Option<&KeyValue> {
+    pub(crate) fn entry(&self, key: &[u8]) -> Option<&KeyValue> {
         self.keys.get(key)?.last()?.entry.as_ref()
     }
 
     /// Every key that exists now.
-    pub(super) fn for_each(&self, visit: impl FnMut(&KeyValue)) {
+    pub(crate) fn for_each(&self, visit: impl FnMut(&KeyValue)) {
         self.keys
             .values()
             .filter_map(|versions| versions.last()?.entry.as_ref())
@@ -70,7 +70,7 @@ impl History {
     }
 
     /// As [`crate::Store::read`].
-    pub(super) fn read(&self, read: &Read) -> Result<Snapshot, StoreError> {
+    pub(crate) fn read(&self, read: &Read) -> Result<Snapshot, StoreError> {
         let at = read.at.unwrap_or(self.revision);
         if at > self.revision {
             return Err(StoreError::FutureRevision { asked: at });
@@ -105,7 +105,7 @@ impl History {
     }
 
     /// Whether a compare holds now.
-    pub(super) fn holds(&self, compare: &Compare) -> bool {
+    pub(crate) fn holds(&self, compare: &Compare) -> bool {
         match compare {
             Compare::Key { key, mod_revision } => {
                 self.entry(key)
@@ -122,7 +122,7 @@ impl History {
     }
 
     /// What a transaction's writes change, as of the next revision. Deleting what is not there changes nothing.
-    pub(super) fn changes_of(&self, writes: BTreeMap<Vec<u8>, Write>) -> Vec<Change> {
+    pub(crate) fn changes_of(&self, writes: BTreeMap<Vec<u8>, Write>) -> Vec<Change> {
         let revision = self.revision.next();
         let change = |(key, write): (Vec<u8>, Write)| {
             let old = self.entry(&key);
@@ -142,7 +142,7 @@ impl History {
     }
 
     /// The changes of the next revision have happened.
-    pub(super) fn append(&mut self, changes: Vec<Change>) {
+    pub(crate) fn append(&mut self, changes: Vec<Change>) {
         assert!(!changes.is_empty(), "a revision that changes nothing");
         self.revision = self.revision.next();
         for change in &changes {
@@ -165,7 +165,7 @@ impl History {
     }
 
     /// As [`crate::Store::compact`].
-    pub(super) fn compact(&mut self, revision: StoreRevision) -> Result<(), StoreError> {
+    pub(crate) fn compact(&mut self, revision: StoreRevision) -> Result<(), StoreError> {
         if revision > self.revision {
             return Err(StoreError::FutureRevision { asked: revision });
         }
@@ -190,7 +190,7 @@ impl History {
 
     /// The changes of a range in the first transaction at or after `from` that has any, and moves `from` behind it. `None`:
     /// nothing yet.
-    pub(super) fn changes(&self, range: &KeyRange, from: &mut StoreRevision) -> Option<WatchSignal> {
+    pub(crate) fn changes(&self, range: &KeyRange, from: &mut StoreRevision) -> Option<WatchSignal> {
         if *from < self.log_first {
             let reason = format!(
                 "revision {from} is no longer kept; the oldest is {}",

@@ -36,6 +36,8 @@ pub(super) struct Writer {
     disk: Disk,
     shared: Arc<Shared>,
     leases: Leases,
+    /// When leases' time began.
+    begun: Instant,
     /// Why nothing can be written any more.
     broken: Option<String>,
 }
@@ -44,15 +46,15 @@ impl Writer {
     /// Leases of an earlier life run their full time from now on.
     pub(super) fn new(disk: Disk, shared: Arc<Shared>, leases: Vec<Lease>) -> Writer {
         let mut running = Leases::default();
-        let now = Instant::now();
         for lease in leases {
-            running.grant(lease.id, lease.ttl, now);
+            running.grant(lease.id, lease.ttl, Duration::ZERO);
         }
         shared.read().for_each(|entry| running.attach(entry));
         Writer {
             disk,
             shared,
             leases: running,
+            begun: Instant::now(),
             broken: None,
         }
     }
@@ -61,7 +63,7 @@ impl Writer {
     pub(super) fn run(mut self, inbox: mpsc::Receiver<Command>) {
         loop {
             let patience = match self.leases.next_deadline() {
-                Some(deadline) if self.broken.is_none() => deadline.saturating_duration_since(Instant::now()),
+                Some(deadline) if self.broken.is_none() => deadline.saturating_sub(self.now()),
                 _ => Duration::from_secs(3600),
             };
             match inbox.recv_timeout(patience) {
@@ -138,12 +140,12 @@ impl Writer {
         }
         let result = self.disk.add_lease(lease);
         self.note_failure(result)?;
-        self.leases.grant(lease.id, lease.ttl, Instant::now());
+        self.leases.grant(lease.id, lease.ttl, self.now());
         Ok(lease)
     }
 
     fn keep_alive(&mut self, lease: LeaseId) -> Result<(), StoreError> {
-        if self.leases.keep_alive(lease, Instant::now()) {
+        if self.leases.keep_alive(lease, self.now()) {
             Ok(())
         } else {
             Err(StoreError::LeaseGone)
@@ -162,12 +164,16 @@ impl Writer {
     }
 
     fn end_expired(&mut self) {
-        while let Some(lease) = self.leases.expired(Instant::now()) {
+        while let Some(lease) = self.leases.expired(self.now()) {
             if let Err(error) = self.end_lease(lease) {
                 tracing::error!(%error, "the keys of an ended lease could not be deleted");
                 return;
             }
         }
+    }
+
+    fn now(&self) -> Duration {
+        self.begun.elapsed()
     }
 
     fn check_usable(&self) -> Result<(), StoreError> {

@@ -1,4 +1,5 @@
-//! One suite over both backs: what holds for etcd holds for the embedded store. The etcd is a real server, started here.
+//! One suite over both backs, and over what simulations use: what holds for etcd holds for the embedded store and for the one in memory.
+//! The etcd is a real server, started here.
 //!
 //! Deliberate bugs this suite has been seen to catch, each tried by hand:
 //! - a range compare that is not made at all (phantoms), or made on equality instead of "not after";
@@ -18,7 +19,7 @@ mod watches;
 
 use std::future::Future;
 use std::sync::Arc;
-use store::{Embedded, Etcd, EtcdOptions, Store};
+use store::{Embedded, Etcd, EtcdOptions, Memory, Store};
 
 /// Every case on a fresh embedded store.
 async fn on_embedded<R: Future<Output = ()>>(case: impl FnOnce(Arc<dyn Store>) -> R) {
@@ -42,6 +43,12 @@ macro_rules! conformance {
             $($(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $case() {
                 super::on_embedded(super::$module::$case).await;
+            })*)*
+        }
+        mod memory {
+            $($(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                super::$module::$case(super::Arc::new(super::Memory::default())).await;
             })*)*
         }
         mod etcd {
