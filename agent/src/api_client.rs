@@ -4,16 +4,53 @@ use control::agent::{Hello, JoinRequest, JoinResponse, MembershipAnswer, Members
 use reqwest::StatusCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 
 const CALL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Speaks to a set of equal api-servers.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ApiClient {
-    http: reqwest::Client,
+    way: Arc<dyn Post>,
     servers: Vec<String>,
+}
+
+/// What an api-server answered: its HTTP status and the body. Otherwise: that it did not, in words.
+pub type Posted = Result<(StatusCode, Vec<u8>), String>;
+
+/// How an api-server is reached: HTTP in production, a simulated network in tests. Every call ends, answered or not.
+pub trait Post: Send + Sync {
+    /// Send a JSON body, showing a token.
+    fn post(
+        &self,
+        url: String,
+        token: String,
+        body: Vec<u8>,
+    ) -> Pin<Box<dyn Future<Output = Posted> + Send + '_>>;
+}
+
+impl Post for reqwest::Client {
+    fn post(
+        &self,
+        url: String,
+        token: String,
+        body: Vec<u8>,
+    ) -> Pin<Box<dyn Future<Output = Posted> + Send + '_>> {
+        let request = reqwest::Client::post(self, url)
+            .bearer_auth(token)
+            .header(reqwest::header::CONTENT_TYPE, "application/json")
+            .body(body);
+        Box::pin(async move {
+            let silent = |error: reqwest::Error| innermost(&error);
+            let answer = request.send().await.map_err(silent)?;
+            let status = answer.status();
+            Ok((status, answer.bytes().await.map_err(silent)?.to_vec()))
+        })
+    }
 }
 
 /// Why a call did not succeed.
@@ -55,12 +92,17 @@ impl ApiClient {
             .no_proxy()
             .build()
             .expect("a client without TLS can always be built");
-        ApiClient { http, servers }
+        ApiClient::with(Arc::new(http), servers)
+    }
+
+    /// The same, reached another way.
+    pub fn with(way: Arc<dyn Post>, servers: Vec<String>) -> ApiClient {
+        ApiClient { way, servers }
     }
 
     /// Asks to join.
     pub async fn join(&self, token: &str, request: &JoinRequest) -> Result<JoinResponse, CallApi> {
-        decode(self.post("/internal/v1/join", token, request).await?).await
+        decode(self.post("/internal/v1/join", token, request).await?)
     }
 
     /// Says that the node was started again.
@@ -74,23 +116,28 @@ impl ApiClient {
         token: &str,
         request: &MembershipRequest,
     ) -> Result<MembershipAnswer, CallApi> {
-        decode(self.post("/internal/v1/membership", token, request).await?).await
+        decode(self.post("/internal/v1/membership", token, request).await?)
     }
 
-    async fn post<T: Serialize>(
-        &self,
-        path: &str,
-        token: &str,
-        body: &T,
-    ) -> Result<reqwest::Response, CallApi> {
+    async fn post<T: Serialize>(&self, path: &str, token: &str, body: &T) -> Result<Answered, CallApi> {
+        let body = serde_json::to_vec(body).expect("messages can be written as JSON");
         let mut last = "no api-server is configured".to_owned();
         for server in &self.servers {
             let url = format!("{}{path}", server.trim_end_matches('/'));
-            match self.http.post(url).bearer_auth(token).json(body).send().await {
-                Ok(answer) if answer.status().is_success() => return Ok(answer),
-                Ok(answer) if is_refusal(answer.status()) => return Err(refusal(server, answer).await),
-                Ok(answer) => last = format!("{server}: {}", answer.status()),
-                Err(error) => last = format!("{server}: {}", innermost(&error)),
+            match self.way.post(url, token.to_owned(), body.clone()).await {
+                Ok((status, body)) if status.is_success() => {
+                    let server = server.clone();
+                    return Ok(Answered { server, body });
+                }
+                Ok((status, body)) if is_refusal(status) => {
+                    return Err(CallApi::Refused {
+                        server: server.clone(),
+                        status,
+                        detail: String::from_utf8_lossy(&body).into_owned(),
+                    });
+                }
+                Ok((status, _)) => last = format!("{server}: {status}"),
+                Err(error) => last = format!("{server}: {error}"),
             }
         }
         Err(CallApi::Away {
@@ -105,20 +152,15 @@ fn is_refusal(status: StatusCode) -> bool {
     status.is_client_error() && !matches!(status.as_u16(), 408 | 425 | 429)
 }
 
-async fn refusal(server: &str, answer: reqwest::Response) -> CallApi {
-    let status = answer.status();
-    let detail = answer.text().await.unwrap_or_default();
-    CallApi::Refused {
-        server: server.to_owned(),
-        status,
-        detail,
-    }
+/// An api-server did what it was asked to.
+struct Answered {
+    server: String,
+    body: Vec<u8>,
 }
 
-async fn decode<T: DeserializeOwned>(answer: reqwest::Response) -> Result<T, CallApi> {
-    let server = answer.url().origin().ascii_serialization();
-    answer.json().await.map_err(|error| CallApi::Away {
-        servers: vec![server],
+fn decode<T: DeserializeOwned>(answer: Answered) -> Result<T, CallApi> {
+    serde_json::from_slice(&answer.body).map_err(|error| CallApi::Away {
+        servers: vec![answer.server],
         last: format!("unreadable answer: {error}"),
     })
 }

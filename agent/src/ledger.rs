@@ -7,11 +7,12 @@
 //! A file that does not match its checksum is an error and never an empty ledger: an older configuration, accepted by a node
 //! that forgot a newer one, would sweep what it does not name.
 
+use crate::folder::{Disk, Folder};
 use control::agent::{NodeConfig, NodeKind};
 use serde::{Deserialize, Serialize};
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -33,7 +34,7 @@ pub struct Identity {
 /// The ledger, open.
 #[derive(Debug)]
 pub struct Ledger {
-    folder: PathBuf,
+    folder: Arc<dyn Folder>,
     identity: Identity,
     config: Option<NodeConfig>,
 }
@@ -101,8 +102,12 @@ impl Ledger {
             path: folder.to_owned(),
             source,
         })?;
-        let identity_path = folder.join(IDENTITY);
-        let identity: Identity = match read(&identity_path)? {
+        Ledger::open_in(Arc::new(Disk::of(folder)), kind, fresh)
+    }
+
+    /// The same, in a folder of any kind that is there already.
+    pub fn open_in(folder: Arc<dyn Folder>, kind: NodeKind, fresh: Uuid) -> Result<Ledger, OpenLedger> {
+        let identity: Identity = match read(&*folder, IDENTITY)? {
             Some(identity) => identity,
             None => {
                 let identity = Identity {
@@ -110,19 +115,19 @@ impl Ledger {
                     id: fresh,
                     agent_token: None,
                 };
-                write(&identity_path, &identity)?;
+                write(&*folder, IDENTITY, &identity)?;
                 identity
             }
         };
         if identity.kind != kind {
             return Err(OpenLedger::OtherKind {
-                path: folder.to_owned(),
+                path: folder.path(IDENTITY),
                 found: identity.kind,
             });
         }
-        let config = read(&folder.join(CONFIG))?;
+        let config = read(&*folder, CONFIG)?;
         Ok(Ledger {
-            folder: folder.to_owned(),
+            folder,
             identity,
             config,
         })
@@ -155,7 +160,7 @@ impl Ledger {
             agent_token: Some(token.to_owned()),
             ..self.identity.clone()
         };
-        write(&self.folder.join(IDENTITY), &identity)?;
+        write(&*self.folder, IDENTITY, &identity)?;
         self.identity = identity;
         Ok(())
     }
@@ -171,27 +176,24 @@ impl Ledger {
                 .is_none_or(|present| present.revision() <= config.revision()),
             "a ledger's revision never goes back"
         );
-        write(&self.folder.join(CONFIG), config)?;
+        write(&*self.folder, CONFIG, config)?;
         self.config = Some(config.clone());
         Ok(())
     }
 }
 
-fn read<T: for<'a> Deserialize<'a>>(path: &Path) -> Result<Option<T>, OpenLedger> {
-    let text = match fs::read(path) {
+fn read<T: for<'a> Deserialize<'a>>(folder: &dyn Folder, name: &str) -> Result<Option<T>, OpenLedger> {
+    let path = folder.path(name);
+    let text = match folder.read(name) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(source) => {
-            return Err(OpenLedger::Unreadable {
-                path: path.to_owned(),
-                source,
-            });
+            return Err(OpenLedger::Unreadable { path, source });
         }
     };
-    parse(&text).map(Some).map_err(|problem| OpenLedger::Corrupt {
-        path: path.to_owned(),
-        problem,
-    })
+    parse(&text)
+        .map(Some)
+        .map_err(|problem| OpenLedger::Corrupt { path, problem })
 }
 
 fn parse<T: for<'a> Deserialize<'a>>(text: &[u8]) -> Result<T, String> {
@@ -212,27 +214,25 @@ fn parse<T: for<'a> Deserialize<'a>>(text: &[u8]) -> Result<T, String> {
     serde_json::from_slice(body).map_err(|error| format!("the contents cannot be read: {error}"))
 }
 
-fn write<T: Serialize>(path: &Path, value: &T) -> Result<(), WriteLedger> {
+fn write<T: Serialize>(folder: &dyn Folder, name: &str, value: &T) -> Result<(), WriteLedger> {
     let body = serde_json::to_vec(value).expect("ledger records can be written as JSON");
     let text = [
         format!("{HEADER} {:08x}\n", crc32c::crc32c(&body)).as_bytes(),
         &body,
     ]
     .concat();
-    replace(path, &text).map_err(|source| WriteLedger {
-        path: path.to_owned(),
+    replace(folder, name, &text).map_err(|source| WriteLedger {
+        path: folder.path(name),
         source,
     })
 }
 
-fn replace(path: &Path, text: &[u8]) -> std::io::Result<()> {
-    let fresh = path.with_extension("new");
-    let mut file = File::create(&fresh)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)?;
-    let folder = path.parent().expect("a ledger file lies in a folder");
-    File::open(folder)?.sync_all()
+fn replace(folder: &dyn Folder, name: &str, text: &[u8]) -> std::io::Result<()> {
+    let fresh = format!("{name}.new");
+    folder.write(&fresh, text)?;
+    folder.sync(&fresh)?;
+    folder.rename(&fresh, name)?;
+    folder.sync_names()
 }
 
 #[cfg(test)]

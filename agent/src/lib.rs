@@ -12,14 +12,16 @@
 //! - a membership request ends with an answer from the store, or stays open.
 
 pub mod api_client;
+pub mod folder;
 pub mod ledger;
 mod membership;
 mod server;
 
 use api_client::{ApiClient, CallApi};
 use cluster::Incarnation;
-use control::agent::{Hello, JoinRequest, Node, NodeKind};
+use control::agent::{Hello, JoinRequest, MembershipRequest, Node, NodeConfig, NodeKind, StatusAnswer};
 use ledger::{Identity, Ledger, OpenLedger, WriteLedger};
+use reqwest::StatusCode;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -78,8 +80,62 @@ pub enum RunAgent {
 /// What the parts of a running agent share.
 struct Shared {
     node: Arc<dyn Node>,
+    client: ApiClient,
     ledger: Mutex<Ledger>,
     token: watch::Sender<Option<String>>,
+}
+
+/// An agent's rules, without sockets and threads: what [`run`] drives, and a simulation in its place.
+#[derive(Clone)]
+pub struct Rules {
+    shared: Arc<Shared>,
+}
+
+impl Rules {
+    /// The rules of one start of the agent. The node is given the ledger's configuration at once.
+    pub fn new(ledger: Ledger, node: Arc<dyn Node>, client: ApiClient) -> Rules {
+        if let Some(config) = ledger.config() {
+            node.apply(config.clone());
+        }
+        let (token, _) = watch::channel(ledger.identity().agent_token.clone());
+        let ledger = Mutex::new(ledger);
+        let shared = Shared {
+            node,
+            client,
+            ledger,
+            token,
+        };
+        Rules {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Joins, or says hello, until some api-server has taken it. `address` is where the agent listens.
+    pub async fn announce(&self, options: &Options, address: SocketAddr) -> Result<(), RunAgent> {
+        announce(options, address, &self.shared).await
+    }
+
+    /// Carries a membership request to the store, and the answer to the node, however long that takes.
+    pub async fn carry(&self, request: MembershipRequest) {
+        membership::carry(&self.shared, request).await;
+    }
+
+    /// Whether a worker that shows this is heard.
+    pub fn is_token(&self, shown: &str) -> bool {
+        server::is_token(&self.shared, shown)
+    }
+
+    /// A worker hands over a configuration.
+    ///
+    /// Errors: the HTTP status to refuse it with, and why.
+    pub fn take_config(&self, config: &NodeConfig) -> Result<StatusAnswer, (StatusCode, String)> {
+        server::record(&self.shared, config).map(|()| self.tell_status(0))
+    }
+
+    /// What is, now.
+    pub fn tell_status(&self, after: u64) -> StatusAnswer {
+        server::answer(&self.shared, after)
+    }
 }
 
 /// Runs the agent of `node` until `shutdown` turns true.
@@ -99,21 +155,12 @@ pub async fn run(
             source,
         })?;
     let address = listener.local_addr().unwrap_or(options.listen);
-    if let Some(config) = ledger.config() {
-        node.apply(config.clone());
-    }
-    let (token, _) = watch::channel(ledger.identity().agent_token.clone());
-    let shared = Arc::new(Shared {
-        node,
-        ledger: Mutex::new(ledger),
-        token,
-    });
-    let client = ApiClient::new(options.api_servers.clone());
-    let membership = membership::spawn(shared.clone(), client.clone(), shutdown.clone());
-    let server = tokio::spawn(server::serve(listener, shared.clone(), shutdown.clone()));
+    let rules = Rules::new(ledger, node, ApiClient::new(options.api_servers.clone()));
+    let membership = membership::spawn(rules.shared.clone(), shutdown.clone());
+    let server = tokio::spawn(server::serve(listener, rules.shared.clone(), shutdown.clone()));
     let mut stop = shutdown.clone();
     let ended = tokio::select! {
-        joined = announce(&options, address, &shared, &client) => joined,
+        joined = rules.announce(&options, address) => joined,
         _ = stop.wait_for(|stop| *stop) => Ok(()),
     };
     if ended.is_ok() {
@@ -125,12 +172,7 @@ pub async fn run(
 }
 
 /// Joins, or says hello, until some api-server has taken it.
-async fn announce(
-    options: &Options,
-    address: SocketAddr,
-    shared: &Shared,
-    client: &ApiClient,
-) -> Result<(), RunAgent> {
+async fn announce(options: &Options, address: SocketAddr, shared: &Shared) -> Result<(), RunAgent> {
     let identity = shared
         .ledger
         .lock()
@@ -140,8 +182,8 @@ async fn announce(
     let mut wait = Duration::from_millis(50);
     loop {
         let outcome = match &identity.agent_token {
-            Some(token) => say_hello(options, address, &identity, token, client).await,
-            None => join(options, address, &identity, shared, client).await,
+            Some(token) => say_hello(options, address, &identity, token, &shared.client).await,
+            None => join(options, address, &identity, shared).await,
         };
         match outcome {
             Ok(()) => return Ok(()),
@@ -160,7 +202,6 @@ async fn join(
     address: SocketAddr,
     identity: &Identity,
     shared: &Shared,
-    client: &ApiClient,
 ) -> Result<(), RunAgent> {
     let join_token = options.join_token.as_deref().ok_or(RunAgent::TokenMissing)?;
     let request = JoinRequest {
@@ -172,7 +213,8 @@ async fn join(
         location: options.location.clone(),
         incarnation: options.incarnation,
     };
-    let answer = client
+    let answer = shared
+        .client
         .join(join_token, &request)
         .await
         .map_err(RunAgent::Refused)?;

@@ -4,7 +4,7 @@
 //! under way at a time, so that one slice never waits for another's.
 
 use crate::Shared;
-use crate::api_client::{ApiClient, CallApi};
+use crate::api_client::CallApi;
 use control::agent::{MembershipAnswer, MembershipOutcome, MembershipRequest};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,50 +14,42 @@ use tokio::task::JoinHandle;
 const RETRY: Duration = Duration::from_millis(100);
 
 /// Starts carrying; ends with `shutdown`.
-pub(crate) fn spawn(
-    shared: Arc<Shared>,
-    client: ApiClient,
-    shutdown: watch::Receiver<bool>,
-) -> JoinHandle<()> {
+pub(crate) fn spawn(shared: Arc<Shared>, shutdown: watch::Receiver<bool>) -> JoinHandle<()> {
     tokio::spawn(async move {
         while !*shutdown.borrow() {
             let node = shared.node.clone();
             let next =
                 tokio::task::spawn_blocking(move || node.next_membership_request(Duration::from_secs(1)));
             if let Ok(Some(request)) = next.await {
-                tokio::spawn(carry(shared.clone(), client.clone(), request, shutdown.clone()));
+                let (shared, mut shutdown) = (shared.clone(), shutdown.clone());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = carry(&shared, request) => {}
+                        _ = shutdown.wait_for(|stop| *stop) => {}
+                    }
+                });
             }
         }
     })
 }
 
-async fn carry(
-    shared: Arc<Shared>,
-    client: ApiClient,
-    request: MembershipRequest,
-    mut shutdown: watch::Receiver<bool>,
-) {
+/// Carries one, however long that takes, and hands the answer to the node.
+pub(crate) async fn carry(shared: &Shared, request: MembershipRequest) {
     let mut token = shared.token.subscribe();
-    let asked = async {
-        loop {
-            let shown = token.wait_for(Option::is_some).await.map(|token| token.clone());
-            let Ok(Some(shown)) = shown else { return None };
-            match client.membership(&shown, &request).await {
-                Ok(answer) => return Some(answer),
-                Err(error @ CallApi::Refused { .. }) => {
-                    tracing::error!(%error, ?request, "a membership request was refused");
-                    return Some(refused(&request));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "a membership request waits for an api-server");
-                    tokio::time::sleep(RETRY).await;
-                }
+    loop {
+        let shown = token.wait_for(Option::is_some).await.map(|token| token.clone());
+        let Ok(Some(shown)) = shown else { return };
+        match shared.client.membership(&shown, &request).await {
+            Ok(answer) => return shared.node.membership_answer(answer),
+            Err(error @ CallApi::Refused { .. }) => {
+                tracing::error!(%error, ?request, "a membership request was refused");
+                return shared.node.membership_answer(refused(&request));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a membership request waits for an api-server");
+                tokio::time::sleep(RETRY).await;
             }
         }
-    };
-    tokio::select! {
-        answer = asked => if let Some(answer) = answer { shared.node.membership_answer(answer) },
-        _ = shutdown.wait_for(|stop| *stop) => {}
     }
 }
 

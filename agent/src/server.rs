@@ -51,13 +51,18 @@ async fn authorize(State(shared): State<Arc<Shared>>, request: Request, next: Ne
     let shown = shown
         .and_then(|value| value.strip_prefix("Bearer "))
         .map(str::to_owned);
-    let expected = shared.token.borrow().clone();
-    match (shown, expected) {
-        (Some(shown), Some(expected)) if same(shown.as_bytes(), expected.as_bytes()) => {
-            next.run(request).await
-        }
+    match shown {
+        Some(shown) if is_token(&shared, &shown) => next.run(request).await,
         _ => (StatusCode::UNAUTHORIZED, "show this node's agent token").into_response(),
     }
+}
+
+/// Whether this is the node's token.
+pub(crate) fn is_token(shared: &Shared, shown: &str) -> bool {
+    let expected = shared.token.borrow();
+    expected
+        .as_ref()
+        .is_some_and(|expected| same(shown.as_bytes(), expected.as_bytes()))
 }
 
 /// Compares without telling by its duration where the difference is.
@@ -78,7 +83,7 @@ async fn take_config(State(shared): State<Arc<Shared>>, Json(config): Json<NodeC
 }
 
 /// Ledger first, node second, under one lock: two workers at once are put in order by their revisions.
-fn record(shared: &Shared, config: &NodeConfig) -> Result<(), (StatusCode, String)> {
+pub(crate) fn record(shared: &Shared, config: &NodeConfig) -> Result<(), (StatusCode, String)> {
     let mut ledger = shared.ledger.lock().expect("no panic while the ledger is held");
     let identity = ledger.identity();
     let (kind, id) = addressee(config);
@@ -143,7 +148,7 @@ async fn tell_status(State(shared): State<Arc<Shared>>, Query(wait): Query<Wait>
 }
 
 /// The version is read before the status: news in between is told again rather than lost.
-fn answer(shared: &Shared, after: u64) -> StatusAnswer {
+pub(crate) fn answer(shared: &Shared, after: u64) -> StatusAnswer {
     let version = shared.node.wait_status(after, Duration::ZERO);
     StatusAnswer {
         version,
