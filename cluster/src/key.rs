@@ -14,7 +14,7 @@
 //! | `names/{kind}/{name}` | the id, as text | together with what bears the name |
 //! | `layouts/{pool}` | [`PoolLayout`](crate::layout::PoolLayout) | workers |
 //! | `memberships/{slice}` | [`Membership`](crate::layout::Membership) | workers (grants), api-servers (for owners) |
-//! | `membership-requests/{slice}` | the last request per group that was recorded under an epoch | api-servers (for owners) |
+//! | `membership-requests/{slice}` | the last request per group that was recorded under an epoch | api-servers (for owners); removed with the membership |
 //! | `allocations/{disk node}` | [`DiskNodeAllocation`](crate::layout::DiskNodeAllocation) | workers |
 //! | `progress/{pool}` | [`PoolProgress`](crate::status::PoolProgress) | workers |
 //! | `configs/disk-nodes/{id}` | [`DiskNodeConfig`](crate::node_config::DiskNodeConfig) | workers |

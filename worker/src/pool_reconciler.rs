@@ -120,6 +120,7 @@ async fn write_layout(txn: &Txn, input: &PoolInput, made: &Plan) -> Result<(), T
         .filter(|slice| !made.memberships.contains_key(slice))
     {
         txn.delete(key::membership(*slice));
+        txn.delete(key::membership_requests(*slice));
     }
     Ok(())
 }

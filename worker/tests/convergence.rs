@@ -50,6 +50,9 @@ async fn from_a_wish_to_a_volume_and_back() {
         .await;
     fabric.done(fabric.detach(pool, volume, host).await).await;
     assert!(fabric.layout(pool).await.volumes[0].hosts.is_empty());
+    let requests = key::membership_requests(fabric.membership(pool).await.slice);
+    let recorded = store::Transaction::default().put(requests, "{}"); // As an api-server does for an owner.
+    fabric.store.commit(recorded).await.unwrap();
     let gone = |_: &VolumeSpec| Wish::DeleteVolume { volume, pool };
     fabric
         .done(
@@ -72,6 +75,7 @@ async fn from_a_wish_to_a_volume_and_back() {
         key::POOL_VOLUMES,
         key::LAYOUTS,
         key::MEMBERSHIPS,
+        key::MEMBERSHIP_REQUESTS,
         key::NAMES,
         key::PROGRESS,
     ] {
