@@ -63,7 +63,21 @@ async fn renew_until_lost(shared: &Shared, lease: LeaseId, every: std::time::Dur
         match shared.store.keep_lease_alive(lease).await {
             Err(StoreError::LeaseGone) => return,
             Err(error) => tracing::warn!(%error, "the worker's lease was not renewed"),
-            Ok(()) => {}
+            Ok(()) if is_registered(shared, lease).await => {}
+            Ok(()) => return,
+        }
+    }
+}
+
+/// Whether the record is there, and ends with this lease and no other: an earlier registration, whose outcome was not known, may have happened
+/// after this one, and takes the record with it when its own lease ends.
+async fn is_registered(shared: &Shared, lease: LeaseId) -> bool {
+    let read = Read::of(KeyRange::key(key::worker(shared.id)));
+    match shared.store.read(read).await {
+        Ok(found) => found.entries.iter().any(|entry| entry.lease == Some(lease)),
+        Err(error) => {
+            tracing::debug!(%error, "whether this worker is registered is seen next time");
+            true
         }
     }
 }
@@ -99,6 +113,9 @@ pub(crate) async fn sign_off(shared: &Shared) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
+    use std::time::Duration;
+    use store::Store;
 
     fn ids(from: u128, count: u128) -> Vec<Uuid> {
         (from..from + count).map(Uuid::from_u128).collect()
@@ -128,6 +145,52 @@ mod tests {
             load.len() == 4 && load.values().all(|n| (60..150).contains(n)),
             "{load:?}"
         );
+    }
+
+    struct Nobody;
+
+    impl crate::Agents for Nobody {
+        fn status(
+            &self,
+            _: crate::Callee,
+            _: u64,
+            _: Duration,
+        ) -> store::BoxFuture<'_, Result<control::agent::StatusAnswer, crate::CallAgent>> {
+            Box::pin(std::future::pending())
+        }
+        fn put_config(
+            &self,
+            _: crate::Callee,
+            _: control::agent::NodeConfig,
+        ) -> store::BoxFuture<'_, Result<control::agent::StatusAnswer, crate::CallAgent>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    /// Seen in the simulated control plane: a registration that was given up happens late, under a lease that nobody renews.
+    #[tokio::test(start_paused = true)]
+    async fn a_late_registration_under_an_older_lease_is_made_good() {
+        let store: Arc<dyn Store> = Arc::new(store::Memory::default());
+        let shared = Arc::new(Shared {
+            id: WorkerId(Uuid::from_u128(7)),
+            store: store.clone(),
+            options: crate::Options::default(),
+            agents: Arc::new(Nobody),
+        });
+        let older = store.grant_lease(shared.options.lease_ttl).await.unwrap().id;
+        let registered = shared.clone();
+        let kept = tokio::spawn(async move { keep_registered(&registered).await });
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let late = Transaction::default().put_leased(key::worker(shared.id), "{}", older);
+        store.commit(late).await.unwrap();
+        tokio::time::sleep(3 * shared.options.lease_ttl).await;
+        let read = Read::of(KeyRange::key(key::worker(shared.id)));
+        assert_eq!(
+            store.read(read).await.unwrap().entries.len(),
+            1,
+            "it is registered again"
+        );
+        kept.abort();
     }
 
     #[test]
