@@ -65,7 +65,9 @@ impl<K: NodeKind> Conversation<K> {
         };
         let config = store::read_record::<K::Config>(&self.shared.store, K::config_key(self.id)).await?;
         let config = config.map(|versioned| versioned.record);
-        let answer = match config.filter(|config| self.is_behind(K::revision(config))) {
+        let behind = config.filter(|config| self.is_behind(K::revision(config)));
+        let waited = behind.is_none();
+        let answer = match behind {
             Some(config) => self.deliver(&spec, config).await,
             None => match self.listen(&spec).await {
                 Some(answer) => answer,
@@ -73,7 +75,7 @@ impl<K: NodeKind> Conversation<K> {
             },
         };
         match answer {
-            Ok(answer) => self.answered(answer).await,
+            Ok(answer) => self.answered(answer, waited).await,
             Err(error) => self.failed(&spec, error).await,
         }
     }
@@ -116,13 +118,14 @@ impl<K: NodeKind> Conversation<K> {
         }
     }
 
-    async fn answered(&mut self, answer: StatusAnswer) -> Result<Duration, TransactionError> {
+    /// `waited`: the agent was asked for news, and had its time to have some.
+    async fn answered(&mut self, answer: StatusAnswer, waited: bool) -> Result<Duration, TransactionError> {
         let Some(status) = K::of_node(self.id, answer.status) else {
             tracing::warn!(node = %K::uuid(self.id), "another node answers at its address");
             return self.is_silent().await;
         };
         let heard = Some((answer.version, K::incarnation(&status), K::applied(&status)));
-        if heard == self.heard {
+        if waited && heard == self.heard {
             self.delivered = None; // No news for a while: hand it over again if it is still behind.
         }
         (self.heard, self.failures) = (heard, 0);
