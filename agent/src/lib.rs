@@ -77,6 +77,9 @@ pub enum RunAgent {
     TokenMissing,
 }
 
+/// How often a node says that it is there.
+const HELLO_EVERY: Duration = Duration::from_secs(10);
+
 /// What the parts of a running agent share.
 struct Shared {
     node: Arc<dyn Node>,
@@ -110,9 +113,20 @@ impl Rules {
         }
     }
 
-    /// Joins, or says hello, until some api-server has taken it. `address` is where the agent listens.
-    pub async fn announce(&self, options: &Options, address: SocketAddr) -> Result<(), RunAgent> {
-        announce(options, address, &self.shared).await
+    /// Joins, or says hello, until some api-server has taken it; and says it again every now and then for ever: a hello of an earlier
+    /// start may come late and take the record back to where nobody listens any more. `address` is where the agent listens.
+    ///
+    /// It ends only when the first announcement is refused.
+    pub async fn keep_announced(&self, options: &Options, address: SocketAddr) -> RunAgent {
+        if let Err(error) = announce(options, address, &self.shared).await {
+            return error;
+        }
+        loop {
+            tokio::time::sleep(HELLO_EVERY).await;
+            if let Err(error) = announce(options, address, &self.shared).await {
+                tracing::warn!(%error, "the cluster does not know this node any more");
+            }
+        }
     }
 
     /// Carries a membership request to the store, and the answer to the node, however long that takes.
@@ -146,7 +160,7 @@ pub async fn run(
     options: Options,
     ledger: Ledger,
     node: Arc<dyn Node>,
-    mut shutdown: watch::Receiver<bool>,
+    shutdown: watch::Receiver<bool>,
 ) -> Result<(), RunAgent> {
     let listener = TcpListener::bind(options.listen)
         .await
@@ -160,12 +174,9 @@ pub async fn run(
     let server = tokio::spawn(server::serve(listener, rules.shared.clone(), shutdown.clone()));
     let mut stop = shutdown.clone();
     let ended = tokio::select! {
-        joined = rules.announce(&options, address) => joined,
+        refused = rules.keep_announced(&options, address) => Err(refused),
         _ = stop.wait_for(|stop| *stop) => Ok(()),
     };
-    if ended.is_ok() {
-        let _ = shutdown.wait_for(|stop| *stop).await;
-    }
     server.abort();
     membership.abort();
     ended
