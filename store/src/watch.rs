@@ -60,7 +60,8 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub(crate) fn new(signals: BoxStream<'static, WatchSignal>) -> Watch {
+    /// A watch that tells these signals, for stores.
+    pub fn new(signals: BoxStream<'static, WatchSignal>) -> Watch {
         Watch { signals, lost: None }
     }
 

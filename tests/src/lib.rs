@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cuts;
+pub mod control;
 pub mod fabric;
 pub mod history;
 pub mod keeper;
