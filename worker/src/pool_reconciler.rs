@@ -125,8 +125,11 @@ async fn write_layout(txn: &Txn, input: &PoolInput, made: &Plan) -> Result<(), T
     Ok(())
 }
 
+/// A node that is told something is compared itself, too: one that nothing was ever placed on has no record here that its removal would
+/// change.
 async fn write_nodes(txn: &Txn, made: &Plan) -> Result<(), TransactionError> {
     for (id, allocation) in &made.allocations {
+        txn.exists(key::disk_node(*id)).await?;
         txn.exists(key::allocation(*id)).await?;
         txn.put(key::allocation(*id), allocation)?;
     }
@@ -135,6 +138,7 @@ async fn write_nodes(txn: &Txn, made: &Plan) -> Result<(), TransactionError> {
         txn.put(key::disk_node_config(*id), config)?;
     }
     for (id, config) in &made.controller_node_configs {
+        txn.exists(key::controller_node(*id)).await?;
         txn.exists(key::controller_node_config(*id)).await?;
         txn.put(key::controller_node_config(*id), config)?;
     }
