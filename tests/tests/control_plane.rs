@@ -10,14 +10,14 @@ fn no_trouble_breaks_a_rule_and_all_comes_to_rest() {
         println!("{} revisions, {} lines", outcome.revisions, outcome.trace.len());
         return;
     }
-    let seeds = match std::env::var("TRESTLE_SEEDS") {
+    let seeds: Vec<u64> = match std::env::var("TRESTLE_SEEDS") {
         Ok(range) => {
             let (from, to) = range.split_once("..").expect("FROM..TO");
-            from.parse().expect("a number")..to.parse().expect("a number")
+            (from.parse().expect("a number")..to.parse().expect("a number")).collect()
         }
-        Err(_) => 0..9u64,
+        Err(_) => (0..9).collect(),
     };
-    let (count, mut revisions, mut failures) = (seeds.end - seeds.start, 0, Vec::new());
+    let (count, mut revisions, mut failures) = (seeds.len() as u64, 0, Vec::new());
     for seed in seeds {
         match run_seed(seed, false) {
             Ok(outcome) => revisions += outcome.revisions,

@@ -45,7 +45,7 @@ pub enum Fault {
     NodeAway,
 }
 
-/// All of them, and how long they last at most.
+/// All of them, and how long they last at most; some come oftener.
 const ATLAS: &[(Fault, u64)] = &[
     (Fault::StoreStalls, 8_000),
     (Fault::StoreAway, 8_000),
@@ -59,11 +59,14 @@ const ATLAS: &[(Fault, u64)] = &[
     (Fault::ApiServerCrashes, 0),
     (Fault::CallsLost, 10_000),
     (Fault::CallsLate, 10_000),
-    (Fault::CallsTwice, 15_000),
+    (Fault::CallsTwice, 25_000),
+    (Fault::CallsTwice, 25_000),
     (Fault::NodeCut, 12_000),
+    (Fault::NodeRestarts, 0),
     (Fault::NodeRestarts, 0),
     (Fault::NodeRestartsWriting, 3_000),
     (Fault::NodeAway, 15_000),
+    (Fault::NodeAway, 3_000),
 ];
 
 /// Draw one, and how long it lasts (zero: a moment).

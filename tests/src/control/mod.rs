@@ -92,8 +92,8 @@ impl Run {
         let mut random = sim.fork();
         let mut seats = Vec::new();
         for (kind, network, count) in [
-            (NodeKind::DiskNode, 0xd0, 3 + random.below(2)),
-            (NodeKind::ControllerNode, 0xc0, 2 + random.below(2)),
+            (NodeKind::DiskNode, 0xd0, 4 + random.below(3)),
+            (NodeKind::ControllerNode, 0xc0, 3 + random.below(2)),
         ] {
             for number in 0..count {
                 let id = u128::from(random.draw()) << 64 | network << 8 | u128::from(number);
@@ -120,7 +120,15 @@ impl Run {
 
     async fn until_its_end(mut self) -> Result<Outcome, String> {
         let ticks = tokio::spawn(tick(self.sim.clone(), self.seats.clone()));
-        for seat in self.seats.clone() {
+        // The last of each kind is added by people, or comes in the end.
+        let later = |seat: &Seat| {
+            self.seats
+                .iter()
+                .rfind(|other| other.kind == seat.kind)
+                .is_some_and(|last| last.id == seat.id)
+        };
+        let first: Vec<_> = self.seats.iter().filter(|seat| !later(seat)).cloned().collect();
+        for seat in first {
             seat.start(&self.sim);
             sleep(Duration::from_millis(self.random.below(300))).await;
         }

@@ -36,7 +36,7 @@ struct Journey {
 impl Sim {
     fn journey(&self) -> Journey {
         let lost = |sim: &Sim| sim.is(Fault::CallsLost) && sim.below(4) == 0;
-        let twice = self.is(Fault::CallsTwice) && self.below(3) == 0;
+        let twice = self.is(Fault::CallsTwice) && self.below(2) == 0;
         Journey {
             there: self.delay(3, Fault::CallsLate, 4_000),
             back: self.delay(3, Fault::CallsLate, 2_000),
@@ -158,6 +158,10 @@ async fn take_config(sim: Arc<Sim>, by: String, callee: Callee, text: Vec<u8>) -
     }
     let config: NodeConfig = serde_json::from_slice(&text).expect("it was written so");
     let told = rules.take_config(&config);
+    if told.is_ok() {
+        let mut oracle = sim.oracle.lock().expect("one thread");
+        oracle.handed(&by, &seat.name, config.revision(), sim.now());
+    }
     let outcome = told
         .as_ref()
         .map_or_else(|(status, _)| status.as_str().to_owned(), |_| "taken".into());

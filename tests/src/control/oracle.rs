@@ -11,7 +11,9 @@
 //! | space | no leg takes space twice, no disk gives more than it has |
 //! | status | a status changes nothing but status |
 //! | idempotency | one key makes one thing |
+//! | durable | an operation that somebody was told of was written |
 //! | lost update | `If-Match` lets nobody write over what he has not seen |
+//! | pestering | no node is handed one configuration again and again |
 //! | data plane | what [`Ground`](super::ground::Ground) sees for itself |
 //! | at rest | see [`rest`] |
 
@@ -25,8 +27,13 @@ use cluster::spec::VolumeSpec;
 use cluster::{ControllerNodeId, Epoch, Incarnation, LegId, Revision, SliceId, key};
 use control::agent::{MembershipChange, MembershipRequest};
 use serde::de::DeserializeOwned;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 use store::{Change, StoreRevision};
+
+/// More than so often in so long is pestering: lost and doubled calls excuse a few.
+const PESTERING_TIMES: usize = 8;
+const PESTERING_SPAN: Duration = Duration::from_secs(1);
 
 /// See the module.
 pub struct Oracle {
@@ -38,6 +45,7 @@ pub struct Oracle {
     configs: BTreeMap<(String, Revision), Vec<u8>>,
     written: BTreeMap<String, Vec<u64>>,
     made: BTreeMap<String, String>,
+    handed: BTreeMap<(String, String, Revision), VecDeque<Duration>>,
     violation: Option<(&'static str, String)>,
     /// The newest revision.
     pub revision: u64,
@@ -67,6 +75,7 @@ impl Oracle {
             configs: BTreeMap::new(),
             written: BTreeMap::new(),
             made: BTreeMap::new(),
+            handed: BTreeMap::new(),
             violation: None,
             revision: 0,
             restless: 0,
@@ -92,6 +101,22 @@ impl Oracle {
         self.asked.entry(request.slice).or_default().push(request);
     }
 
+    /// A worker handed a node a configuration, and the node took it.
+    pub fn handed(&mut self, by: &str, node: &str, revision: Revision, at: Duration) {
+        let times = self.handed.entry((by.into(), node.into(), revision)).or_default();
+        times.push_back(at);
+        if times.len() > PESTERING_TIMES {
+            let first = times.pop_front().expect("there are many");
+            if at - first < PESTERING_SPAN {
+                let revision = revision.0;
+                self.accuse(
+                    "pestering",
+                    format!("{by} hands {node} its revision {revision} again and again"),
+                );
+            }
+        }
+    }
+
     /// Somebody was told that what he asked for with this key is there.
     pub fn made(&mut self, idempotency: &str, location: &str) {
         let first = self
@@ -102,6 +127,16 @@ impl Oracle {
         if first != location {
             let what = format!("{idempotency} made {first} and {location}");
             self.accuse("idempotency", what);
+        }
+    }
+
+    /// Somebody was told to look there.
+    pub fn promised(&mut self, location: &str) {
+        let Some(id) = location.strip_prefix("/v1/operations/") else {
+            return;
+        };
+        if !self.written.contains_key(&format!("{}{id}", key::OPERATIONS)) {
+            self.accuse("durable", format!("{location} was never written"));
         }
     }
 

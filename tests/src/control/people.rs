@@ -46,7 +46,7 @@ impl Person {
     }
 
     async fn want_something(&mut self, seats: &[Arc<Seat>]) {
-        match self.random.below(22) {
+        match self.random.below(25) {
             0..3 => self.create_pool().await,
             3..8 => self.create_volume().await,
             8..10 => self.create_host().await,
@@ -58,6 +58,7 @@ impl Person {
             18 => self.delete_one("volumes", Person::volume).await,
             19 => self.delete_one("pools", Person::pool).await,
             20 => self.delete_one("hosts", Person::host).await,
+            21 => self.add_node(seats),
             _ => self.forget_node(seats).await,
         }
     }
@@ -188,9 +189,19 @@ impl Person {
             .await;
     }
 
-    /// Only one that is not in use can be; it is switched off when that was answered.
+    /// One that was never started.
+    fn add_node(&mut self, seats: &[Arc<Seat>]) {
+        if let Some(seat) = seats.iter().find(|seat| seat.is_new()) {
+            seat.start(&self.sim);
+        }
+    }
+
+    /// Only one that is not in use can be, and never the first of a kind; it is switched off when that was answered.
     async fn forget_node(&mut self, seats: &[Arc<Seat>]) {
         let seat = &seats[self.random.below(seats.len() as u64) as usize];
+        if seat.is_first() {
+            return;
+        }
         let (noun, _) = nouns_of(seat);
         let path = format!("/v1/{noun}/{}", seat.name);
         let answer = self.ask("DELETE", path, Vec::new(), &Value::Null).await;
@@ -251,6 +262,9 @@ impl Person {
         let (sim, sent) = (self.sim.clone(), request.clone());
         let serve = move || serve_api(sim.clone(), server, sent.clone());
         let answer = self.sim.call(serve, PATIENCE).await;
+        if let Some(location) = answer.as_ref().and_then(|answer| answer.location.as_ref()) {
+            self.sim.oracle.lock().expect("one thread").promised(location);
+        }
         self.sim.say(|| {
             let said = answer
                 .as_ref()

@@ -156,6 +156,16 @@ impl Seat {
         self.state.lock().expect("one thread").running.is_some()
     }
 
+    /// Of its kind: one of those that are never forgotten.
+    pub fn is_first(&self) -> bool {
+        self.number < 2
+    }
+
+    /// Whether it was never started.
+    pub fn is_new(&self) -> bool {
+        self.state.lock().expect("one thread").starts == 0
+    }
+
     /// Whether it is switched off for good.
     pub fn is_retired(&self) -> bool {
         self.state.lock().expect("one thread").retired

@@ -9,8 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// How long a leg is away before it is taken out of the set, and how long its return takes.
+/// How long a leg is away before it is taken out of the set.
 const PATIENCE: Duration = Duration::from_millis(800);
+/// How long it takes to make a leg equal that returned.
+const RESYNC: Duration = Duration::from_secs(5);
 
 /// What its process knows of it.
 pub(super) struct Owned {
@@ -192,10 +194,15 @@ impl Ground {
                 }
             }
             let answers = group.in_sync.iter().any(|leg| self.leg(*leg).is_some());
-            let due = group
-                .odd_since
-                .iter()
-                .find(|(_, since)| **since + PATIENCE <= now);
+            let patience = |leg| {
+                if group.in_sync.contains(leg) {
+                    PATIENCE
+                } else {
+                    RESYNC
+                }
+            };
+            let mut odd = group.odd_since.iter();
+            let due = odd.find(|(leg, since)| **since + patience(leg) <= now);
             let Some((leg, _)) = due.filter(|_| answers && !asked) else {
                 continue;
             };

@@ -6,7 +6,7 @@ use crate::control::seat::Seat;
 use cluster::key::{self, NameKind};
 use cluster::layout::{DiskNodeAllocation, Membership, PoolLayout};
 use cluster::node_config::{ControllerNodeConfig, DiskNodeConfig, Role};
-use cluster::operation::Operation;
+use cluster::operation::{Operation, OperationState};
 use cluster::spec::{AttachmentSpec, HostSpec, NodeSpec, PoolSpec, VolumeSpec};
 use cluster::status::{PoolProgress, SliceState, WorkerRecord};
 use cluster::{ControllerNodeId, DiskNodeId, LegId};
@@ -42,7 +42,14 @@ impl Oracle {
 
     fn operations_running(&self) -> Vec<String> {
         let running = self.all::<Operation>(key::OPERATIONS).into_iter();
+        // What is wished of a pool that there is no place for waits with it, and says so.
+        let placed = |operation: &Operation| self.records.contains_key(&key::layout(operation.wish.pool()));
+        let waits = |operation: &Operation| match &operation.state {
+            OperationState::Running { waits_for } => !waits_for.is_empty(),
+            _ => false,
+        };
         let running = running.filter(|operation| operation.state.is_running());
+        let running = running.filter(|operation| placed(operation) || !waits(operation));
         running
             .map(|operation| format!("{:?} has not ended: {:?}", operation.wish, operation.state))
             .collect()
