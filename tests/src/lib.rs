@@ -2,8 +2,8 @@
 //! (`tests/process.rs`), and a stock Linux host (`linux-host/`).
 #![forbid(unsafe_code)]
 
-pub mod cuts;
 pub mod control;
+pub mod cuts;
 pub mod fabric;
 pub mod history;
 pub mod keeper;
