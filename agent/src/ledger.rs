@@ -121,7 +121,10 @@ impl Ledger {
         };
         if identity.kind != kind {
             return Err(OpenLedger::OtherKind {
-                path: folder.path(IDENTITY),
+                path: folder
+                    .path(IDENTITY)
+                    .parent()
+                    .map_or_else(PathBuf::new, Path::to_path_buf),
                 found: identity.kind,
             });
         }
