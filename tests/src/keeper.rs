@@ -1,13 +1,17 @@
 //! The control plane of a simulated fabric, as small as can be: who owns the slice under which epoch, which legs are in sync, and what
-//! every node is told. It is also the oracle of R1, R3 (in part) and of epochs and revisions that only grow.
+//! every node is told. It is also the oracle of what is asked of the store: R3 and R9 in part.
+//!
+//! Requests are taken as an api-server takes them (decision 0007): an older epoch's is stale, one that was overtaken by a later one of
+//! its epoch is refused, one that was recorded is recorded again.
 //!
 //! What the planner, the worker and the store add to this has its tests in `cluster`, `worker` and `store`.
 
+use crate::fabric::{Broken, Rule};
 use cluster::node_config::{
     ControllerNodeConfig, DiskNodeConfig, GroupConfig, LegConfig, LegPath, PoolConfig, Portal, Role,
     SliceConfig, VolumeConfig,
 };
-use cluster::status::ControllerNodeStatus;
+use cluster::status::{ControllerNodeStatus, SliceState, SliceStatus};
 use cluster::{
     ControllerNodeId, DiskId, DiskNodeId, Epoch, GroupId, Incarnation, LegId, Nqn, PoolId, Revision, SliceId,
     VolumeId,
@@ -58,10 +62,12 @@ pub struct Keeper {
     pub epoch: Epoch,
     /// The legs that have every acknowledged write.
     pub in_sync: BTreeSet<LegId>,
-    /// The host that sees the volumes.
-    pub host_nqn: Nqn,
+    /// The hosts that see the volumes.
+    pub hosts: BTreeSet<Nqn>,
     /// The volumes.
     pub volumes: Vec<VolumeConfig>,
+    /// Configurations from this one on say that a volume is being deleted.
+    deleted_in: BTreeMap<VolumeId, Revision>,
     /// Unit of space.
     pub extent_bytes: u64,
     formatted: bool,
@@ -70,7 +76,9 @@ pub struct Keeper {
     granted: BTreeSet<LegId>,
     granted_formatted: (bool, bool),
     revision: u64,
-    answered: BTreeMap<(u64, u64), MembershipOutcome>,
+    /// The last request of the group that was recorded, of the present epoch.
+    last_request: Option<u64>,
+    next_nsid: u32,
 }
 
 const POOL: PoolId = PoolId(Uuid::from_u128(0x100));
@@ -82,7 +90,7 @@ impl Keeper {
     pub fn new(
         legs: Vec<KeptLeg>,
         controllers: Vec<KeptController>,
-        host_nqn: Nqn,
+        hosts: BTreeSet<Nqn>,
         extent_bytes: u64,
     ) -> Keeper {
         let in_sync: BTreeSet<LegId> = legs.iter().map(|leg| leg.leg).collect();
@@ -93,14 +101,16 @@ impl Keeper {
             owner: 0,
             epoch: Epoch(0),
             in_sync,
-            host_nqn,
+            hosts,
             volumes: Vec::new(),
+            deleted_in: BTreeMap::new(),
             extent_bytes,
             formatted: false,
             group_formatted: false,
             granted_formatted: (false, false),
             revision: 0,
-            answered: BTreeMap::new(),
+            last_request: None,
+            next_nsid: 1,
         }
     }
 
@@ -115,54 +125,75 @@ impl Keeper {
         self.epoch = Epoch(self.epoch.0 + 1);
         self.granted = self.in_sync.clone();
         self.granted_formatted = (self.formatted, self.group_formatted);
+        self.last_request = None;
     }
 
     /// What an api-server would do with a membership request.
-    pub fn record(&mut self, request: &MembershipRequest) -> MembershipAnswer {
-        let outcome = if request.epoch == self.epoch {
-            self.change(request)
-        } else {
+    ///
+    /// # Errors
+    /// It asks for what must never be asked for.
+    pub fn record(&mut self, request: &MembershipRequest) -> Result<MembershipAnswer, Broken> {
+        let of_group = !matches!(request.change, MembershipChange::SliceFormatted);
+        let is_late = of_group && self.last_request.is_some_and(|last| request.request < last);
+        let outcome = if request.epoch < self.epoch {
             MembershipOutcome::StaleEpoch
+        } else if is_late {
+            MembershipOutcome::Refused
+        } else {
+            self.change(request)?;
+            if of_group {
+                self.last_request = Some(request.request);
+            }
+            MembershipOutcome::Committed
         };
-        self.answered.insert((request.epoch.0, request.request), outcome);
-        MembershipAnswer {
+        Ok(MembershipAnswer {
             request: request.request,
             slice: request.slice,
             outcome,
-        }
+        })
     }
 
-    fn change(&mut self, request: &MembershipRequest) -> MembershipOutcome {
-        assert_eq!(request.slice, SLICE, "there is one slice");
+    fn change(&mut self, request: &MembershipRequest) -> Result<(), Broken> {
+        let broken = |rule, why: &str| Err(Broken::new(rule, format!("{why}: {request:?}")));
+        if request.epoch > self.epoch || request.slice != SLICE {
+            return broken(
+                Rule::R1,
+                "an epoch that was never granted, or a slice that is none",
+            );
+        }
         match &request.change {
             MembershipChange::InSync { group, in_sync } => {
                 let known = in_sync
                     .iter()
                     .all(|leg| self.legs.iter().any(|kept| kept.leg == *leg));
-                assert!(
-                    *group == GROUP && known && !in_sync.is_empty(),
-                    "a set of our own legs, never empty: {request:?}"
-                );
-                assert!(
-                    self.group_formatted,
-                    "the set of a group that is not formatted does not change"
-                );
-                assert!(
-                    !in_sync.is_disjoint(&self.in_sync),
-                    "some leg that had every write stays (R3): {request:?}"
-                );
+                if *group != GROUP || !known || in_sync.is_empty() {
+                    return broken(Rule::R3, "a set of our own legs, never empty");
+                }
+                if !self.group_formatted {
+                    return broken(
+                        Rule::R9,
+                        "the set of a group that is not formatted does not change",
+                    );
+                }
+                if in_sync.is_disjoint(&self.in_sync) {
+                    return broken(Rule::R3, "some leg that had every write stays");
+                }
                 self.in_sync.clone_from(in_sync);
             }
             MembershipChange::GroupFormatted { .. } => {
-                assert!(!self.granted_formatted.1, "a group is formatted once (R9)");
+                if self.granted_formatted.1 {
+                    return broken(Rule::R9, "a group is formatted once");
+                }
                 self.group_formatted = true;
             }
             MembershipChange::SliceFormatted => {
-                assert!(!self.granted_formatted.0, "a pool is formatted once (R9)");
+                if self.granted_formatted.0 {
+                    return broken(Rule::R9, "a pool is formatted once");
+                }
                 self.formatted = true;
             }
         }
-        MembershipOutcome::Committed
+        Ok(())
     }
 
     /// What a disk node is to export.
@@ -252,32 +283,48 @@ impl Keeper {
         }
     }
 
-    /// What a worker makes of a status: volumes that the owner serves are created (R9). Whether that is news.
-    pub fn note_created(&mut self, status: &ControllerNodeStatus) -> bool {
-        let served = status
-            .slices
-            .iter()
-            .filter(|slice| slice.epoch == self.epoch)
-            .flat_map(|slice| &slice.volumes);
-        let served: BTreeSet<VolumeId> = served.map(|volume| volume.volume).collect();
+    /// What a worker makes of a status: volumes that the owner serves are created (R9), those that are being deleted and that it does
+    /// not know any more are gone. Whether that is news.
+    pub fn note_volumes(&mut self, status: &ControllerNodeStatus) -> bool {
+        let ours = |slice: &&SliceStatus| slice.epoch == self.epoch && slice.state == SliceState::Serving;
+        let Some(slice) = status.slices.iter().find(ours) else {
+            return false;
+        };
+        let served: BTreeSet<VolumeId> = slice.volumes.iter().map(|volume| volume.volume).collect();
+        let before = self.volumes.len();
+        // What was told after the wish to delete is known to be newer than the wish.
+        let (revision, deleted_in) = (status.revision, &self.deleted_in);
+        self.volumes.retain(|volume| {
+            let told = deleted_in
+                .get(&volume.volume)
+                .is_some_and(|wish| revision >= *wish);
+            !volume.deleting || !told || served.contains(&volume.volume)
+        });
         let news = self
             .volumes
             .iter_mut()
             .filter(|volume| !volume.created && served.contains(&volume.volume));
-        news.map(|volume| volume.created = true).count() > 0
+        news.map(|volume| volume.created = true).count() > 0 || self.volumes.len() < before
     }
 
-    /// A volume for the host; the map need not know it yet.
+    /// A volume for the hosts; the map need not know it yet.
     pub fn add_volume(&mut self, volume: VolumeId, size_blocks: u64) {
-        let nsid = self.volumes.len() as u32 + 1;
-        let hosts = BTreeSet::from([self.host_nqn.clone()]);
+        let nsid = self.next_nsid;
+        self.next_nsid += 1;
         self.volumes.push(VolumeConfig {
             volume,
             nsid,
             size_blocks,
-            hosts,
+            hosts: self.hosts.clone(),
             created: false,
             deleting: false,
         });
+    }
+
+    /// A volume is not wanted any more.
+    pub fn delete_volume(&mut self, volume: VolumeId) {
+        let found = self.volumes.iter_mut().find(|kept| kept.volume == volume);
+        found.expect("a volume that there is").deleting = true;
+        self.deleted_in.insert(volume, Revision(self.revision + 1));
     }
 }

@@ -1,30 +1,30 @@
-//! Whole data planes under trouble, by seed: `TRESTLE_SEED=N cargo test -p tests --test simulation -- --nocapture` replays one, with a
-//! line for everything that was done to it; `TRESTLE_SEEDS=FROM..TO` runs a range.
+//! Whole data planes under trouble, by seed: `just sim` runs a hundred, `just sim 4` tells one with a line for everything that happens,
+//! `TRESTLE_SEEDS=FROM..TO` runs a range. See docs/testing.md.
 //!
-//! Deliberate bugs that were tried against the first 40 seeds:
-//!
-//! | bug | seen by | first seed |
-//! |---|---|---|
-//! | a leg is attached without a reservation | history | 21 |
-//! | the fence ends after Register | history | 8 |
-//! | a write is acknowledged before the smaller set is recorded (R3) | history | 10 |
-//! | a leg that was out is admitted without what it missed (R4) | history | 2 |
-//! | reads go to legs that are not in sync | history | 2 |
-//! | regions are not marked before the write (R6) | history | 2 |
-//! | map records are not durable before the acknowledgement | operations that never end | 0 |
-//! | the store accepts an older epoch's membership | operations that never end | 8 |
-//! | a lower epoch's registration is taken for a conflict with one's own past | operations that never end | 11 |
-//!
-//! Not caught here in 40 seeds, but by their crates' own tests: a leg accepts a lower key (`fabric`, reservation table), leases do not
-//! count (`block`, mirror scripts), optimized is said before the slice serves (`controller-node`). The world must become worse until it sees them too.
+//! Deliberate bugs that are tried against it: tests/mutants/mutants.toml.
 
-use tests::fabric::run_seed;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Mutex;
+use tests::fabric::run::{replay, run_seed, tell};
+use tests::fabric::{Outcome, Story};
 
 #[test]
 fn no_trouble_costs_an_acknowledged_byte() {
     if let Ok(seed) = std::env::var("TRESTLE_SEED") {
-        let outcome = run_seed(seed.parse().expect("a number"), true).unwrap_or_else(|what| panic!("{what}"));
-        println!("{outcome:?}");
+        let mut story = Story::draw(seed.parse().expect("a number"));
+        if let Ok(faults) = std::env::var("TRESTLE_FAULTS") {
+            let number = |text: &str| text.parse::<usize>().expect("numbers of faults");
+            story = story.only(
+                &faults
+                    .split(',')
+                    .filter(|text| !text.is_empty())
+                    .map(number)
+                    .collect::<Vec<_>>(),
+            );
+        }
+        let outcome = replay(&story).unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
+        println!("{outcome}");
         return;
     }
     let seeds = match std::env::var("TRESTLE_SEEDS") {
@@ -34,20 +34,49 @@ fn no_trouble_costs_an_acknowledged_byte() {
         }
         Err(_) => 0..40u64,
     };
-    let (mut operations, mut troubles, mut epochs, mut memberships) = (0, 0, 0, 0);
     let count = seeds.end - seeds.start;
-    for seed in seeds {
-        let outcome = run_seed(seed, false).unwrap_or_else(|what| panic!("{what}"));
-        operations += outcome.operations;
-        troubles += outcome.troubles;
-        epochs += outcome.epochs;
-        memberships += outcome.memberships;
+    let sum = on_two_cores(seeds);
+    println!("{count} seeds: {sum}");
+    let real = sum.operations > 100 * count
+        && sum.epochs > count
+        && sum.memberships > 0
+        && sum.looked_at > 100 * count
+        && sum.volumes > count;
+    assert!(real, "the hosts and the trouble must be real");
+}
+
+/// Runs seeds in two threads, each in its own worlds; the lowest seed that fails is told.
+fn on_two_cores(seeds: Range<u64>) -> Outcome {
+    let (next, sum) = (Mutex::new(seeds.clone()), Mutex::new(Outcome::default()));
+    let failed = Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(seed) = next.lock().expect("nobody panics with it").next() {
+                    match run(seed) {
+                        Ok(outcome) => sum.lock().expect("nobody panics with it").add(&outcome),
+                        Err(failure) => {
+                            next.lock().expect("nobody panics with it").start = seeds.end;
+                            failed
+                                .lock()
+                                .expect("nobody panics with it")
+                                .insert(seed, failure);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    if let Some((_, failure)) = failed.into_inner().expect("nobody panics with it").pop_first() {
+        panic!("{failure}");
     }
-    println!(
-        "{count} seeds: {operations} operations, {troubles} troubles, {epochs} epochs, {memberships} changes of membership"
-    );
-    assert!(
-        operations > 100 * count && epochs > count && memberships > 0,
-        "the host and the trouble must be real"
-    );
+    sum.into_inner().expect("nobody panics with it")
+}
+
+/// One seed; of one that fails the shortest story, unless `TRESTLE_AS_DRAWN` says that nobody will read it.
+fn run(seed: u64) -> Result<Outcome, String> {
+    match std::env::var_os("TRESTLE_AS_DRAWN").is_some() {
+        true => tell(&Story::draw(seed), false).map_err(|broken| format!("seed {seed}: {broken}")),
+        false => run_seed(seed).map_err(|failure| failure.to_string()),
+    }
 }

@@ -7,7 +7,7 @@ use crate::world::DiskNote;
 use cluster::node_config::VolumeConfig;
 use cluster::{Incarnation, VolumeId};
 use control::agent::MembershipRequest;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use uuid::Uuid;
 
 /// A change of the keeper's records.
@@ -51,12 +51,14 @@ impl Change {
                 keeper.controllers[*owner].incarnation = *incarnation;
                 keeper.grant(*owner);
             }
-            Change::Recorded(request) => drop(keeper.record(request)),
+            Change::Recorded(request) => {
+                drop(keeper.record(request).unwrap_or_else(|broken| panic!("{broken}")))
+            }
             Change::Added(volume, size_blocks) => keeper.volumes.push(VolumeConfig {
                 volume: VolumeId(Uuid::from_u128(*volume)),
                 nsid: u32::try_from(*volume & 0xff).expect("few volumes"),
                 size_blocks: *size_blocks,
-                hosts: BTreeSet::from([keeper.host_nqn.clone()]),
+                hosts: keeper.hosts.clone(),
                 created: false,
                 deleting: false,
             }),

@@ -19,7 +19,7 @@ use disk_node::node::{GivenDisk, Node as DiskNode, NodeControl, NodeOptions, Nod
 use fabric::host::HostReport;
 use fabric::target::TargetConfig;
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 use uuid::Uuid;
@@ -236,7 +236,11 @@ impl Stage {
 
     fn commit(&mut self, node: NodeName, request: &MembershipRequest) {
         self.host.note(Note::Keeper(Change::Recorded(request.clone())));
-        let answer = ControllerControl::Membership(self.keeper.record(request));
+        let answer = self
+            .keeper
+            .record(request)
+            .unwrap_or_else(|broken| panic!("{broken}"));
+        let answer = ControllerControl::Membership(answer);
         self.host
             .world
             .control_after(node, Duration::from_micros(700), Box::new(answer));
@@ -468,7 +472,7 @@ fn keeper_of(legs: usize) -> Keeper {
     Keeper::new(
         (0..legs).map(leg).collect(),
         (0..2).map(controller).collect(),
-        host_nqn(),
+        BTreeSet::from([host_nqn()]),
         POOL_EXTENT * BLOCK,
     )
 }

@@ -8,9 +8,12 @@ use std::collections::BTreeMap;
 
 const SECTOR: usize = 512;
 const BLOCK: usize = 4096;
+static ZEROES: [u8; BLOCK] = [0; BLOCK];
 
 #[derive(Clone, Debug)]
 struct Unflushed {
+    /// Which of all that the disk was given.
+    number: u64,
     offset: u64,
     bytes: Vec<u8>,
 }
@@ -29,7 +32,13 @@ impl Unflushed {
             (behind, self.bytes[(behind - self.offset) as usize..].to_vec()),
         ];
         let parts = parts.into_iter().filter(|(_, bytes)| !bytes.is_empty());
-        parts.map(|(offset, bytes)| Unflushed { offset, bytes }).collect()
+        let number = self.number;
+        let part = |(offset, bytes)| Unflushed {
+            number,
+            offset,
+            bytes,
+        };
+        parts.map(part).collect()
     }
 }
 
@@ -37,17 +46,29 @@ impl Unflushed {
 #[derive(Clone, Debug)]
 pub struct WorldDisk {
     size_bytes: u64,
-    media: BTreeMap<u64, Box<[u8; BLOCK]>>,
+    /// Blocks that were written; `None` is zeroes.
+    media: BTreeMap<u64, Option<Box<[u8; BLOCK]>>>,
+    /// What blocks that were never written are full of.
+    old: u8,
+    /// In the order in which it was given.
     unflushed: Vec<Unflushed>,
+    given: u64,
 }
 
 impl WorldDisk {
     /// A disk full of zeroes.
     pub fn new(size_bytes: u64) -> WorldDisk {
+        WorldDisk::used(size_bytes, 0)
+    }
+
+    /// A disk full of this byte: of what somebody has left there.
+    pub fn used(size_bytes: u64, old: u8) -> WorldDisk {
         WorldDisk {
             size_bytes,
             media: BTreeMap::new(),
+            old,
             unflushed: Vec::new(),
+            given: 0,
         }
     }
 
@@ -59,13 +80,7 @@ impl WorldDisk {
     /// What a read sees now.
     pub fn read(&self, offset: u64, into: &mut [u8]) {
         self.check(offset, into.len() as u64);
-        for (index, block) in into.chunks_mut(BLOCK).enumerate() {
-            let at = offset / BLOCK as u64 + index as u64;
-            match self.media.get(&at) {
-                Some(bytes) => block.copy_from_slice(&bytes[..]),
-                None => block.fill(0),
-            }
-        }
+        self.read_media(offset, into);
         for write in &self.unflushed {
             overlay(offset, into, write.offset, &write.bytes);
         }
@@ -74,6 +89,7 @@ impl WorldDisk {
     /// A write that completed; on the media at once if `durable`.
     pub fn write(&mut self, offset: u64, bytes: &[u8], durable: bool) {
         self.check(offset, bytes.len() as u64);
+        self.given += 1;
         if durable {
             // Force unit access promises this write and no other: the rest of what it overlaps may still be lost.
             self.unflushed = std::mem::take(&mut self.unflushed)
@@ -83,6 +99,7 @@ impl WorldDisk {
             self.settle(offset, bytes);
         } else {
             self.unflushed.push(Unflushed {
+                number: self.given,
                 offset,
                 bytes: bytes.to_vec(),
             });
@@ -91,7 +108,22 @@ impl WorldDisk {
 
     /// Everything that completed before is on the media.
     pub fn flush(&mut self) {
-        for write in std::mem::take(&mut self.unflushed) {
+        self.flush_before(self.given);
+    }
+
+    /// How many writes have completed.
+    pub fn given(&self) -> u64 {
+        self.given
+    }
+
+    /// A flush that was asked for when so many writes had completed: later ones may still be lost.
+    pub fn flush_before(&mut self, given: u64) {
+        let covered = self
+            .unflushed
+            .iter()
+            .take_while(|write| write.number <= given)
+            .count();
+        for write in self.unflushed.drain(..covered).collect::<Vec<_>>() {
             self.settle(write.offset, &write.bytes);
         }
     }
@@ -100,7 +132,7 @@ impl WorldDisk {
     pub fn media(&self, range: std::ops::Range<u64>) -> impl Iterator<Item = (u64, &[u8; BLOCK])> {
         let blocks = range.start / BLOCK as u64..range.end / BLOCK as u64;
         let kept = self.media.range(blocks);
-        kept.map(|(at, bytes)| (at * BLOCK as u64, &**bytes))
+        kept.filter_map(|(at, bytes)| Some((at * BLOCK as u64, &**bytes.as_ref()?)))
     }
 
     /// The power goes: of what is not on the media any part may be.
@@ -124,8 +156,9 @@ impl WorldDisk {
     fn read_media(&self, offset: u64, into: &mut [u8]) {
         for (index, block) in into.chunks_mut(BLOCK).enumerate() {
             match self.media.get(&(offset / BLOCK as u64 + index as u64)) {
-                Some(bytes) => block.copy_from_slice(&bytes[..]),
-                None => block.fill(0),
+                Some(Some(bytes)) => block.copy_from_slice(&bytes[..]),
+                Some(None) => block.fill(0),
+                None => block.fill(self.old),
             }
         }
     }
@@ -133,12 +166,15 @@ impl WorldDisk {
     fn settle(&mut self, offset: u64, bytes: &[u8]) {
         for (index, block) in bytes.chunks(BLOCK).enumerate() {
             let at = offset / BLOCK as u64 + index as u64;
-            if block.iter().all(|byte| *byte == 0) {
+            let zeroes = block == ZEROES;
+            if zeroes && self.old == 0 {
                 self.media.remove(&at);
+            } else if zeroes {
+                self.media.insert(at, None);
             } else {
                 let mut kept = Box::new([0; BLOCK]);
                 kept.copy_from_slice(block);
-                self.media.insert(at, kept);
+                self.media.insert(at, Some(kept));
             }
         }
     }
@@ -201,6 +237,28 @@ mod tests {
             assert_eq!(read(&disk, 8192), block(3), "a durable write is kept");
         }
         assert!((20..80).contains(&lost), "{lost} of 100 cuts lost something");
+    }
+
+    #[test]
+    fn what_somebody_left_is_there_until_it_is_written_over() {
+        let mut disk = WorldDisk::used(1 << 20, 0xEE);
+        assert_eq!(read(&disk, 8192), block(0xEE));
+        disk.write(8192, &block(0), true);
+        assert_eq!(read(&disk, 8192), block(0));
+        disk.write(0, &block(0), false);
+        disk.flush();
+        assert_eq!(read(&disk, 0), block(0));
+    }
+
+    #[test]
+    fn a_flush_covers_what_had_completed_when_it_was_asked_for() {
+        let mut disk = WorldDisk::new(1 << 20);
+        disk.write(0, &block(1), false);
+        let given = disk.given();
+        disk.write(4096, &block(2), false);
+        disk.flush_before(given);
+        disk.unflushed.clear();
+        assert_eq!((read(&disk, 0), read(&disk, 4096)), (block(1), block(0)));
     }
 
     #[test]

@@ -3,32 +3,44 @@
 //! One seed decides everything: the same seed is the same run. The world drives [`Actor`]s as the engine does (one event, then all
 //! outputs), but over pipes and disks of its own.
 //!
-//! What it does to them: bytes arrive in pieces and late; pairs of nodes are cut from each other (bytes wait, as TCP makes them);
-//! processes are killed (their peers learn it, or do not) and started anew over the same disks; processes pause; disk requests
-//! end in any order; a power cut loses and tears what was not flushed.
+//! | file | what it does to them |
+//! |---|---|
+//! | `network` | bytes arrive in pieces and late; links are cut (one way or both: bytes wait, as TCP makes them) or slow; connections break in the middle of anything, or are forgotten by one end or by whatever lies between |
+//! | `storage` | disk requests end in any order, late, very late, or in error; a power cut loses and tears what was not flushed |
+//! | `clock` | each node's clock has an origin and a rate of its own |
+//! | here | processes are killed (their peers learn it, or do not) and started anew over the same disks; processes pause |
 //!
-//! What it deliberately is not: it knows no protocol and checks nothing; oracles do.
+//! What it deliberately is not: it knows no protocol and checks nothing; oracles do, by way of a [`Witness`].
 
 mod actor;
+mod clock;
 mod disk;
 mod memory;
+mod network;
 mod note;
 mod random;
+mod storage;
+mod witness;
 
 pub use actor::Actor;
+pub use clock::Clock;
 pub use disk::WorldDisk;
 pub use memory::WorldMemory;
 pub use note::{DiskChange, DiskNote};
 pub use random::Random;
+pub use storage::DiskTrouble;
+pub use witness::{Line, Witness};
 
-use block::{Memory, Time};
-use fabric::driver::{
-    CloseReason, ConnectionId, DiskId, DiskOperation, DiskRequestId, Event, ListenerId, Output, Segment,
-};
+use block::Time;
+use fabric::driver::{CloseReason, ConnectionId, DiskRequestId, Event, Output};
+use network::{End, Network, Packet};
 use std::any::Any;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
+use storage::AtDisk;
 
 /// Names a node of the world; stays the same over its lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,35 +67,6 @@ impl Default for WorldOptions {
     }
 }
 
-/// What travels along a pipe.
-#[derive(Debug)]
-enum Packet {
-    Open,
-    Bytes(Vec<u8>),
-    Close(CloseReason),
-}
-
-/// One direction of a connection.
-#[derive(Debug)]
-struct Pipe {
-    from: NodeName,
-    to: NodeName,
-    to_connection: ConnectionId,
-    /// The life of the receiver that the pipe belongs to.
-    to_life: u64,
-    packets: VecDeque<(Time, Packet)>,
-}
-
-/// One end of a connection.
-#[derive(Clone, Copy, Debug)]
-struct End {
-    /// The pipe that this end sends into.
-    out: u64,
-    /// The other end.
-    peer: NodeName,
-    peer_connection: ConnectionId,
-}
-
 struct Slot {
     address: SocketAddr,
     life: u64,
@@ -92,8 +75,12 @@ struct Slot {
     disks: Vec<WorldDisk>,
     ends: BTreeMap<ConnectionId, End>,
     next_accepted: u64,
+    clock: Clock,
+    /// The whole machine is gone: whoever calls hears nothing.
+    vanished: bool,
     /// Disk requests that have not ended, in this life.
-    at_disk: BTreeMap<DiskRequestId, (DiskId, DiskOperation)>,
+    at_disk: BTreeMap<DiskRequestId, AtDisk>,
+    trouble: DiskTrouble,
     paused_until: Option<Time>,
     woken_for: Option<Time>,
 }
@@ -132,9 +119,9 @@ pub struct World {
     order: u64,
     agenda: BTreeMap<(Time, u64), Happening>,
     nodes: Vec<Slot>,
-    pipes: BTreeMap<u64, Pipe>,
-    next_pipe: u64,
-    cut: BTreeSet<(NodeName, NodeName)>,
+    network: Network,
+    witness: Option<Rc<RefCell<dyn Witness>>>,
+    happenings: u64,
     controls: BTreeMap<u64, Box<dyn Any>>,
     next_control: u64,
 }
@@ -151,9 +138,9 @@ impl World {
             order: 0,
             agenda: BTreeMap::new(),
             nodes: Vec::new(),
-            pipes: BTreeMap::new(),
-            next_pipe: 0,
-            cut: BTreeSet::new(),
+            network: Network::default(),
+            witness: None,
+            happenings: 0,
             controls: BTreeMap::new(),
             next_control: 0,
         }
@@ -174,11 +161,36 @@ impl World {
             disks,
             ends: BTreeMap::new(),
             next_accepted: 0,
+            clock: Clock::default(),
+            vanished: false,
             at_disk: BTreeMap::new(),
+            trouble: DiskTrouble::default(),
             paused_until: None,
             woken_for: None,
         });
         NodeName(self.nodes.len() - 1)
+    }
+
+    /// From now on somebody looks on.
+    pub fn watch(&mut self, witness: Rc<RefCell<dyn Witness>>) {
+        self.witness = Some(witness);
+    }
+
+    fn witnessed(&self, what: impl FnOnce(&mut dyn Witness)) {
+        if let Some(witness) = &self.witness {
+            what(&mut *witness.borrow_mut());
+        }
+    }
+
+    /// How many things have happened: what a run costs.
+    pub fn happenings(&self) -> u64 {
+        self.happenings
+    }
+
+    /// Which clock a node has from its next start on.
+    pub fn set_clock(&mut self, node: NodeName, clock: Clock) {
+        assert!(!self.is_alive(node), "a running process's clock does not jump");
+        self.nodes[node.0].clock = clock;
     }
 
     /// Starts a process at a node; one that ran there must have been killed.
@@ -189,6 +201,7 @@ impl World {
         slot.memory = WorldMemory::default();
         slot.actor = Some(actor);
         slot.woken_for = None;
+        slot.vanished = false;
         self.drain(node);
     }
 
@@ -206,32 +219,37 @@ impl World {
     /// is (the disk's own memory survives a process). Peers learn of it, as from a kernel that closes a dead process's sockets.
     pub fn kill(&mut self, node: NodeName) {
         let ends = self.end_life(node);
-        for end in ends.into_values() {
+        for end in ends {
             self.send(end.out, Packet::Close(CloseReason::Broken));
         }
     }
 
-    fn end_life(&mut self, node: NodeName) -> BTreeMap<ConnectionId, End> {
+    fn end_life(&mut self, node: NodeName) -> Vec<End> {
         let slot = &mut self.nodes[node.0];
         slot.actor = None;
         slot.paused_until = None;
         let left = std::mem::take(&mut slot.at_disk);
-        for (request, (disk, operation)) in left {
+        for (request, asked) in left {
             let done = self.random.one_in(2);
             if let Some(notes) = &mut self.disk_notes {
                 notes.push(DiskNote::Left { node, request, done });
             }
             if done {
-                self.carry_out(node, disk, operation);
+                self.carry_out(node, &asked);
             }
         }
-        std::mem::take(&mut self.nodes[node.0].ends)
+        self.witnessed(|witness| witness.died(node));
+        let open: Vec<ConnectionId> = self.nodes[node.0].ends.keys().copied().collect();
+        open.into_iter()
+            .filter_map(|connection| self.forget_end(node, connection))
+            .collect()
     }
 
     /// As [`World::kill`], of the whole machine: nobody tells the peers. They find out by what is not answered, or when they say
     /// something to the next life. Disks keep what they were given.
     pub fn vanish(&mut self, node: NodeName) {
         self.end_life(node);
+        self.nodes[node.0].vanished = true;
     }
 
     /// As [`World::kill`], and the disks lose their power too.
@@ -248,16 +266,6 @@ impl World {
         // Never shorter than it was: what was put off keeps its order.
         let slot = &mut self.nodes[node.0];
         slot.paused_until = slot.paused_until.max(Some(self.now + span));
-    }
-
-    /// Whether bytes between the two wait (both ways) or travel.
-    pub fn set_cut(&mut self, one: NodeName, other: NodeName, cut: bool) {
-        let pair = (one.min(other), one.max(other));
-        if cut {
-            self.cut.insert(pair);
-        } else {
-            self.cut.remove(&pair);
-        }
     }
 
     /// A node's disk, as it is.
@@ -288,6 +296,7 @@ impl World {
         };
         let happening = self.agenda.remove(&(at, order)).expect("it was first just now");
         self.now = self.now.max(at);
+        self.happenings += 1;
         self.happen(happening);
         true
     }
@@ -337,7 +346,7 @@ impl World {
         let slot = &mut self.nodes[node.0];
         slot.woken_for = None;
         let due = slot.actor.as_ref().and_then(|actor| actor.next_timeout());
-        if due.is_some_and(|due| due <= self.now) {
+        if due.is_some_and(|due| slot.clock.world(due) <= self.now) {
             self.tell(node, Event::Timeout);
         } else {
             self.set_alarm(node);
@@ -348,7 +357,7 @@ impl World {
     fn tell(&mut self, node: NodeName, event: Event<'_, Box<dyn Any>>) {
         let slot = &mut self.nodes[node.0];
         let actor = slot.actor.as_mut().expect("only a living process is told");
-        actor.handle(self.now, event, &mut slot.memory);
+        actor.handle(slot.clock.local(self.now), event, &mut slot.memory);
         self.drain(node);
     }
 
@@ -362,7 +371,7 @@ impl World {
                 Output::Connect { connection, address } => self.connect(node, connection, address),
                 Output::Send { connection, segment } => self.send_segment(node, connection, segment),
                 Output::Close { connection, abort } => {
-                    if let Some(end) = self.nodes[node.0].ends.remove(&connection) {
+                    if let Some(end) = self.forget_end(node, connection) {
                         let reason = if abort {
                             CloseReason::Broken
                         } else {
@@ -392,7 +401,7 @@ impl World {
             return;
         };
         // A machine that asks for the past is told at once, but time passes: a machine that does so for ever is found.
-        let due = due.max(now + Duration::from_micros(1));
+        let due = slot.clock.world(due).max(now + Duration::from_micros(1));
         if slot.woken_for.is_none_or(|woken| due < woken) {
             slot.woken_for = Some(due);
             let life = slot.life;
@@ -403,229 +412,5 @@ impl World {
     fn schedule(&mut self, at: Time, happening: Happening) {
         self.order += 1;
         self.agenda.insert((at, self.order), happening);
-    }
-
-    fn connect(&mut self, node: NodeName, connection: ConnectionId, address: SocketAddr) {
-        let listener = self
-            .nodes
-            .iter()
-            .position(|slot| slot.address == address && slot.actor.is_some());
-        let Some(peer) = listener.map(NodeName) else {
-            // Refused: told as a connection that closed.
-            let life = self.nodes[node.0].life;
-            let pipe = self.add_pipe(node, node, connection, life);
-            self.send(pipe, Packet::Close(CloseReason::Broken));
-            return;
-        };
-        let accepted = ConnectionId(ConnectionId::ACCEPTED | self.nodes[peer.0].next_accepted);
-        self.nodes[peer.0].next_accepted += 1;
-        let (life, peer_life) = (self.nodes[node.0].life, self.nodes[peer.0].life);
-        let there = self.add_pipe(node, peer, accepted, peer_life);
-        let back = self.add_pipe(peer, node, connection, life);
-        let near = End {
-            out: there,
-            peer,
-            peer_connection: accepted,
-        };
-        self.nodes[node.0].ends.insert(connection, near);
-        let far = End {
-            out: back,
-            peer: node,
-            peer_connection: connection,
-        };
-        self.nodes[peer.0].ends.insert(accepted, far);
-        self.send(there, Packet::Open);
-        self.send(back, Packet::Open);
-    }
-
-    fn add_pipe(&mut self, from: NodeName, to: NodeName, to_connection: ConnectionId, to_life: u64) -> u64 {
-        let name = self.next_pipe;
-        self.next_pipe += 1;
-        self.pipes.insert(
-            name,
-            Pipe {
-                from,
-                to,
-                to_connection,
-                to_life,
-                packets: VecDeque::new(),
-            },
-        );
-        name
-    }
-
-    fn send_segment(&mut self, node: NodeName, connection: ConnectionId, segment: Segment) {
-        let bytes = segment.into_bytes(&mut self.nodes[node.0].memory);
-        let Some(end) = self.nodes[node.0].ends.get(&connection).copied() else {
-            return;
-        };
-        let mut rest = &bytes[..];
-        while !rest.is_empty() {
-            let piece = (self.random.below(self.options.piece_bytes_max) as usize + 1).min(rest.len());
-            self.send(end.out, Packet::Bytes(rest[..piece].to_vec()));
-            rest = &rest[piece..];
-        }
-    }
-
-    fn send(&mut self, pipe: u64, packet: Packet) {
-        let latency = Duration::from_micros(1 + self.random.below(self.options.latency_us_max));
-        let mut at = self.now + latency;
-        let Some(kept) = self.pipes.get_mut(&pipe) else {
-            return;
-        };
-        if let Some((last, _)) = kept.packets.back() {
-            at = at.max(*last);
-        }
-        kept.packets.push_back((at, packet));
-        self.schedule(at, Happening::Arrive { pipe });
-    }
-
-    fn arrive(&mut self, name: u64) {
-        let Some(pipe) = self.pipes.get(&name) else { return };
-        let (from, node, life, connection) = (pipe.from, pipe.to, pipe.to_life, pipe.to_connection);
-        let pair = (from.min(node), from.max(node));
-        let wait = if self.cut.contains(&pair) {
-            Some(self.now + Duration::from_millis(20))
-        } else {
-            self.later(node, life)
-        };
-        if let Some(later) = wait {
-            self.schedule(later, Happening::Arrive { pipe: name });
-            return;
-        }
-        let pipe = self.pipes.get_mut(&name).expect("looked at just now");
-        if pipe.packets.front().is_none_or(|(at, _)| *at > self.now) {
-            return;
-        }
-        let (_, packet) = pipe.packets.pop_front().expect("looked at just now");
-        if matches!(packet, Packet::Close(_)) {
-            self.pipes.remove(&name);
-        }
-        if self.is_life(node, life) {
-            self.deliver(node, connection, packet);
-        } else if self.is_alive(node) {
-            self.reset(from, name);
-        }
-    }
-
-    /// Something was said to a life that has ended, and the next one runs: its kernel knows no such connection.
-    fn reset(&mut self, node: NodeName, out: u64) {
-        let slot = &self.nodes[node.0];
-        if slot.paused_until.is_some_and(|until| until > self.now) {
-            return;
-        }
-        let end = slot.ends.iter().find(|(_, end)| end.out == out);
-        if let Some(connection) = end.map(|(connection, _)| *connection) {
-            self.nodes[node.0].ends.remove(&connection);
-            let reason = CloseReason::Broken;
-            self.tell(node, Event::Closed { connection, reason });
-        }
-    }
-
-    fn deliver(&mut self, node: NodeName, connection: ConnectionId, packet: Packet) {
-        let known = self.nodes[node.0].ends.contains_key(&connection);
-        match packet {
-            Packet::Open if !known => {}
-            Packet::Open if connection.0 & ConnectionId::ACCEPTED != 0 => {
-                self.tell(
-                    node,
-                    Event::Accepted {
-                        connection,
-                        listener: ListenerId(0),
-                    },
-                );
-            }
-            Packet::Open => self.tell(node, Event::Connected { connection }),
-            Packet::Bytes(bytes) if known => self.tell(
-                node,
-                Event::Received {
-                    connection,
-                    bytes: &bytes,
-                },
-            ),
-            Packet::Bytes(_) => {}
-            Packet::Close(reason) => {
-                // A refused connection has no end here; its machine must be told all the same.
-                let refused =
-                    connection.0 & ConnectionId::ACCEPTED == 0 && !known && reason == CloseReason::Broken;
-                if let Some(end) = self.nodes[node.0].ends.remove(&connection) {
-                    self.pipes.remove(&end.out);
-                    // A later life of the peer may use the same name again.
-                    let gone = &mut self.nodes[end.peer.0].ends;
-                    if gone
-                        .get(&end.peer_connection)
-                        .is_some_and(|far| far.peer_connection == connection)
-                    {
-                        gone.remove(&end.peer_connection);
-                    }
-                    self.tell(node, Event::Closed { connection, reason });
-                } else if refused {
-                    self.tell(node, Event::Closed { connection, reason });
-                }
-            }
-        }
-    }
-
-    fn ask_disk(&mut self, node: NodeName, request: DiskRequestId, disk: DiskId, operation: DiskOperation) {
-        let slot = &mut self.nodes[node.0];
-        assert!(
-            !slot.at_disk.contains_key(&request),
-            "{request:?} is in flight already"
-        );
-        let life = slot.life;
-        if let (Some(notes), Some(change)) = (&mut self.disk_notes, DiskChange::of(&operation, &slot.memory))
-        {
-            notes.push(DiskNote::Asked {
-                node,
-                disk,
-                request,
-                change,
-            });
-        }
-        slot.at_disk.insert(request, (disk, operation));
-        let span = Duration::from_micros(1 + self.random.below(self.options.disk_us_max));
-        self.schedule(self.now + span, Happening::DiskEnds { node, life, request });
-    }
-
-    fn disk_ends(&mut self, node: NodeName, request: DiskRequestId) {
-        let entry = self.nodes[node.0].at_disk.remove(&request);
-        let (disk, operation) = entry.expect("a request ends once");
-        if let Some(notes) = &mut self.disk_notes {
-            notes.push(DiskNote::Ended { node, request });
-        }
-        self.carry_out(node, disk, operation);
-        self.tell(
-            node,
-            Event::DiskCompleted {
-                request,
-                result: Ok(()),
-            },
-        );
-    }
-
-    fn carry_out(&mut self, node: NodeName, disk: DiskId, operation: DiskOperation) {
-        let slot = &mut self.nodes[node.0];
-        let disk = &mut slot.disks[disk.0 as usize];
-        match operation {
-            DiskOperation::Read { offset_bytes, buffer } => {
-                disk.read(offset_bytes, slot.memory.bytes_mut(buffer))
-            }
-            DiskOperation::Write {
-                offset_bytes,
-                buffer,
-                durable,
-            } => {
-                disk.write(offset_bytes, slot.memory.bytes(buffer), durable);
-            }
-            DiskOperation::Flush => disk.flush(),
-            DiskOperation::WriteZeroes {
-                offset_bytes,
-                length_bytes,
-                ..
-            } => {
-                disk.write(offset_bytes, &vec![0; length_bytes as usize], false);
-            }
-            DiskOperation::Discard { .. } => {}
-        }
     }
 }
