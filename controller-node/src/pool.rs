@@ -185,6 +185,17 @@ impl Pool {
             Some(epoch) => self.take(now, epoch, memory),
         }
         self.converge_volumes(now, memory);
+        self.note_volumes();
+    }
+
+    /// Which volumes are shown may be others now. What the map knows while it is open is remembered: hosts see it, and it must not
+    /// vanish for them when the slice ends, though no configuration may have said yet that it is created (R7).
+    fn note_volumes(&mut self) {
+        if let Some(owned) = &self.owned {
+            let present = owned.slice.volumes();
+            self.known
+                .extend(present.iter().map(|volume| (volume_id(volume), volume.size)));
+        }
         self.volumes_changed = true;
     }
 
@@ -465,7 +476,7 @@ impl Pool {
     pub(crate) fn verb_ended(&mut self, now: Time, id: RequestId, status: Status, memory: &mut dyn Memory) {
         self.volumes.ended(now, id, status);
         self.converge_volumes(now, memory);
-        self.volumes_changed = true;
+        self.note_volumes();
     }
 
     /// Time has come.
@@ -578,7 +589,7 @@ impl Pool {
             SliceOutput::Opened => {
                 self.outputs.push_back(PoolOutput::Ana(AnaState::Optimized));
                 self.converge_volumes(now, memory);
-                self.volumes_changed = true;
+                self.note_volumes();
             }
             SliceOutput::OpenFailed { reason } => self.end(now, reason, memory),
             SliceOutput::Closed => self.end(now, "handed over".to_owned(), memory),
@@ -602,13 +613,6 @@ impl Pool {
             }
         }
         self.volumes.forget_verbs();
-        self.known.extend(
-            owned
-                .slice
-                .volumes()
-                .iter()
-                .map(|volume| (volume_id(volume), volume.size)),
-        );
         self.ended = Some((owned.epoch, reason));
         self.volumes_changed = true;
         // A later grant may have come while it ended.

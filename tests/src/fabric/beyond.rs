@@ -1,6 +1,7 @@
 //! Told by hand: what lies beyond the atlas, where the promise is that nothing is answered rather than something wrong, and happenings
 //! that need a hand to be exact.
 
+use super::load::volume_id;
 use super::nodes::DISK_BYTES;
 use super::{Broken, Fabric, SliceState, Story};
 use crate::world::WorldDisk;
@@ -103,4 +104,37 @@ fn the_only_leg_emptied_is_an_error_and_no_fresh_pool() {
     let mut bytes = vec![0xEE; 4096];
     WorldDisk::read(fabric.world.disk(name, 0), from, &mut bytes);
     assert!(bytes.iter().all(|byte| *byte == 0), "nothing was written there");
+}
+
+/// Found by seed 26: the owner had made a volume and shown it, and lost the slice before it was told that the volume is created; then
+/// it hid the volume, and hosts that saw no other path lost their namespace (R7).
+#[test]
+fn a_volume_that_was_shown_stays_when_the_slice_goes() {
+    const NEW: u64 = 77;
+    let mut fabric = busy(2);
+    fabric.store_back = fabric.world.now() + secs(30);
+    fabric.keeper.add_volume(volume_id(NEW), 2048);
+    fabric.push_all();
+    fabric.ended_in(secs(8));
+    assert!(fabric.hosts.iter().all(|host| fabric.sees(*host, NEW)));
+    // Nobody tells the owner that it is none any more; a leg does. Its successor cannot reach the other leg, and takes its time.
+    let successor = fabric.controllers[1];
+    let unreached = fabric.disk_nodes[1].0;
+    fabric.world.set_cut(unreached, successor, true);
+    fabric.keeper.grant(1);
+    fabric.tell_tap();
+    fabric.push(1);
+    fabric.load.rest();
+    let host = fabric.hosts[0];
+    for _ in 0..100 {
+        fabric.read(host, NEW, (5, 1), Duration::ZERO);
+        fabric.ended_in(Duration::from_millis(100));
+    }
+    fabric.world.set_cut(unreached, successor, false);
+    assert!(fabric.ended_in(secs(30)) > 100, "once the store is back");
+    assert!(
+        !fabric.load.waiting().contains("volume 77"),
+        "{}",
+        fabric.load.waiting()
+    );
 }
