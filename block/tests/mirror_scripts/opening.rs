@@ -151,3 +151,30 @@ fn configurations_that_make_no_sense_are_refused() {
     let none = |group: &mut GroupConfig| group.legs.iter_mut().for_each(|leg| leg.in_sync = false);
     assert_eq!(refused(none), "a group that is formatted has no leg in sync");
 }
+
+/// R6: where no copy of the bitmap can be read, on any leg, nobody knows which writes were under way: every region may differ.
+#[test]
+fn a_bitmap_that_cannot_be_read_makes_every_region_unequal() {
+    let mut bench = Bench::serving(2);
+    bench.write(0, 1);
+    bench.settle();
+    for disk in &mut bench.disks {
+        disk.corrupt(16);
+        disk.corrupt(17);
+    }
+    let mut bench = bench.reopened(&[true, true]);
+    bench.attach_all();
+    bench.settle();
+    bench.pass(secs(1));
+    bench.settle();
+    assert!(bench.mirror.is_serving());
+    // What resync copies: every block behind the bitmap.
+    let copied = |line: &String| {
+        let (start, length) = line.strip_prefix("B: write durably ")?.split_once('+')?;
+        let (start, length): (u64, u64) = (start.parse().ok()?, length.parse().ok()?);
+        (start >= 128).then_some(length)
+    };
+    let copied: u64 = bench.said().iter().filter_map(copied).sum();
+    assert_eq!(copied, LEG_BLOCKS - 128);
+    assert_eq!(bench.mirror.regions_dirty(), 0);
+}
