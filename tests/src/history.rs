@@ -198,6 +198,11 @@ impl History {
         }
     }
 
+    /// The last writes of a block, for people.
+    pub fn words(&self, place: Place) -> String {
+        self.places.get(&place).map_or("nothing".to_owned(), in_short)
+    }
+
     fn place(&mut self, place: Place) -> &mut BTreeMap<WriteId, Write> {
         let never = || BTreeMap::from([(WriteId(0), Write::NEVER)]);
         self.places.entry(place).or_insert_with(never)

@@ -301,7 +301,10 @@ impl Fabric {
             return Ok(());
         }
         let sectors: Vec<Option<u64>> = bytes.chunks(SECTOR).map(value_of).collect();
-        let what = format!("{place:?} is torn or foreign: its sectors are {sectors:x?}");
+        let what = format!(
+            "{place:?} is torn or foreign: {sectors:x?}, of {}",
+            self.history.words(place)
+        );
         Err(Broken::new(Rule::History, what))
     }
 
