@@ -7,14 +7,14 @@
 use super::load::{EXTENT_BLOCKS, value_of};
 use super::nodes::DISK_BYTES;
 use super::{BLOCK, Broken, Fabric, Rule};
-use crate::history::Place;
+use crate::history::{Moment, Place};
 use crate::keeper::KeptLeg;
 use crate::world::NodeName;
 use block::leg_format::LegGeometry;
 use block::{Blocks, leg_metadata_blocks};
 use cluster::LegId;
 use disk_node::format::{self, Run};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Where things lie.
 #[derive(Debug, Default)]
@@ -23,22 +23,32 @@ pub(super) struct Legs {
     places: BTreeMap<LegId, (NodeName, Vec<u64>)>,
     /// Of a volume's extents: which extent of the pool.
     mapped: BTreeMap<(u64, u64), u64>,
-    /// Extents of volumes that are being given back: they may lie anywhere, or nowhere.
-    unmapped: BTreeSet<(u64, u64)>,
+    /// Extents of volumes that were given back: only writes that began after this moment lie where the extent lies now.
+    given_back: BTreeMap<(u64, u64), Moment>,
     /// Blocks that were looked at.
     pub(super) looked_at: u64,
+}
+
+/// A write that was acknowledged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Acknowledged {
+    pub(super) volume: u64,
+    pub(super) id: u64,
+    pub(super) block: u64,
+    pub(super) length: u64,
+    pub(super) asked: Moment,
 }
 
 impl Legs {
     pub(super) fn forget_volume(&mut self, volume: u64) {
         self.mapped.retain(|(of, _), _| *of != volume);
-        self.unmapped.retain(|(of, _)| *of != volume);
+        self.given_back.retain(|(of, _), _| *of != volume);
     }
 
-    /// An extent is given back from now on: where it lies is not known any more.
-    pub(super) fn unmap(&mut self, volume: u64, extent: u64) {
+    /// An extent is being given back, or was: where it lies is not known any more, before this moment.
+    pub(super) fn unmap(&mut self, volume: u64, extent: u64, until: Moment) {
         self.mapped.remove(&(volume, extent));
-        self.unmapped.insert((volume, extent));
+        self.given_back.insert((volume, extent), until);
     }
 }
 
@@ -95,25 +105,21 @@ impl Fabric {
     }
 
     /// R3: a write was acknowledged just now.
-    pub(super) fn check_acknowledged(
-        &mut self,
-        volume: u64,
-        id: u64,
-        block: u64,
-        length: u64,
-    ) -> Result<(), Broken> {
-        if length == EXTENT_BLOCKS {
-            let extent = block / EXTENT_BLOCKS;
-            self.legs.unmap(volume, extent);
-            if !self.load.gives_back(volume, extent) {
-                self.legs.unmapped.remove(&(volume, extent));
-            }
+    pub(super) fn check_acknowledged(&mut self, write: &Acknowledged) -> Result<(), Broken> {
+        let volume = write.volume;
+        if write.length == EXTENT_BLOCKS {
+            let extent = write.block / EXTENT_BLOCKS;
+            let until = match self.load.gives_back(volume, extent) {
+                true => Moment::MAX,
+                false => self.history.moment(),
+            };
+            self.legs.unmap(volume, extent, until);
             return Ok(());
         }
         for leg in self.obliged() {
-            for block in block..block + length {
+            for block in write.block..write.block + write.length {
                 let place = Place { volume, block };
-                self.find_extent(leg, place, id);
+                self.find_extent(leg, place, write);
                 self.check_place(leg, place, Rule::R3)?;
             }
         }
@@ -153,16 +159,18 @@ impl Fabric {
     }
 
     /// Looks for a write's number where its block may lie.
-    fn find_extent(&mut self, leg: LegId, place: Place, id: u64) {
+    fn find_extent(&mut self, leg: LegId, place: Place, write: &Acknowledged) {
         let extent = (place.volume, place.block / EXTENT_BLOCKS);
-        if self.legs.mapped.contains_key(&extent) || self.legs.unmapped.contains(&extent) {
+        let given_back = self.legs.given_back.get(&extent);
+        let moved = given_back.is_some_and(|until| *until >= write.asked);
+        if moved || self.legs.mapped.contains_key(&extent) {
             return;
         }
         let (_, kept) = self.leg(leg);
         for at in 0..data_extents(&kept) {
             let mut bytes = [0; BLOCK];
             self.on_leg(leg, at * EXTENT_BLOCKS + place.block % EXTENT_BLOCKS, &mut bytes);
-            if value_of(&bytes) == Some(id) {
+            if value_of(&bytes) == Some(write.id) {
                 self.legs.mapped.insert(extent, at);
                 return;
             }

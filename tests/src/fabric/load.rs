@@ -3,6 +3,7 @@
 //!
 //! A block of a write is the write's number over and over; zeroes are zeroes.
 
+use super::legs::Acknowledged;
 use super::{BLOCK, Broken, Fabric, Rule};
 use crate::history::{Moment, Place, WriteId};
 use crate::world::NodeName;
@@ -32,6 +33,8 @@ const PASSING_MS_MAX: u64 = 6_000;
 const DEPTH: usize = 7;
 /// How long a host waits, half of the time, before it asks for the next thing.
 const THINK_US_MAX: u64 = 30_000;
+/// For so long an answer may be under way to a host whose owner has died.
+const ANSWERS_LAST: Duration = Duration::from_millis(100);
 /// A sector: what a disk writes whole.
 const SECTOR: usize = 512;
 
@@ -80,6 +83,8 @@ pub(super) struct Load {
     resting: bool,
     /// Every write is durable: there is only ever one leg.
     lone: bool,
+    /// When every leg lost its cache last.
+    lost_power: Option<(Time, Moment)>,
 }
 
 impl Load {
@@ -92,6 +97,7 @@ impl Load {
             state: Passing::Coming,
             resting: false,
             lone,
+            lost_power: None,
         }
     }
 
@@ -119,11 +125,6 @@ impl Load {
             Passing::Used(until) if !self.resting => Some(until),
             _ => None,
         }
-    }
-
-    /// Whether every write is durable.
-    pub(super) fn is_lone(&self) -> bool {
-        self.lone
     }
 
     /// How many volumes came and went.
@@ -274,6 +275,9 @@ impl Fabric {
                 durable,
             } => {
                 let durable = durable || self.load.lone;
+                if !durable && self.may_be_lost(&one) {
+                    return Ok(());
+                }
                 for at in 0..length {
                     let place = Place {
                         volume,
@@ -281,13 +285,33 @@ impl Fabric {
                     };
                     self.history.write_ends(WriteId(id), place, durable);
                 }
-                self.check_acknowledged(volume, id, block, length)
+                self.check_acknowledged(&Acknowledged {
+                    volume,
+                    id,
+                    block,
+                    length,
+                    asked: one.asked,
+                })
             }
             What::Compare { block, value } => self.value_read(Place { volume, block }, one.asked, value),
             What::Flush => {
                 self.history.flushed(volume, one.asked);
                 Ok(())
             }
+        }
+    }
+
+    /// An answer that may have been under way to the host when every leg lost its cache.
+    fn may_be_lost(&self, one: &Running) -> bool {
+        let lost = self.load.lost_power;
+        lost.is_some_and(|(at, moment)| one.asked < moment && self.world.now() < at + ANSWERS_LAST)
+    }
+
+    /// Every leg is about to lose its cache.
+    pub(super) fn lose_caches(&mut self) {
+        if !self.load.lone {
+            self.history.power_lost();
+            self.load.lost_power = Some((self.world.now(), self.history.moment()));
         }
     }
 
@@ -391,7 +415,7 @@ impl Fabric {
     fn give_back(&mut self, host: NodeName, volume: u64, extent: u64, think: Duration) {
         let (block, length) = (extent * EXTENT_BLOCKS, EXTENT_BLOCKS);
         let range = BlockRange::new(block, length);
-        self.legs.unmap(volume, extent);
+        self.legs.unmap(volume, extent, Moment::MAX);
         self.write(
             host,
             volume,

@@ -185,9 +185,7 @@ impl Fabric {
     }
 
     fn black_out(&mut self, until: Time, site: bool) -> bool {
-        if !self.load.is_lone() {
-            self.history.power_lost();
-        }
+        self.lose_caches();
         (0..self.disk_nodes.len()).for_each(|index| self.lose_power(index, until));
         if site {
             for index in 0..self.controllers.len() {
