@@ -52,7 +52,7 @@ impl Change {
                 keeper.grant(*owner);
             }
             Change::Recorded(request) => {
-                drop(keeper.record(request).unwrap_or_else(|broken| panic!("{broken}")))
+                keeper.record(request).unwrap_or_else(|broken| panic!("{broken}"));
             }
             Change::Added(volume, size_blocks) => keeper.volumes.push(VolumeConfig {
                 volume: VolumeId(Uuid::from_u128(*volume)),
