@@ -11,7 +11,7 @@ check:
 test:
     cargo test --workspace --locked
 
-# simulated data planes under trouble: a hundred seeds, or one with a line for everything that is done to it
+# simulated data planes under trouble: a hundred seeds, or one with a line for everything that happens
 sim seed="":
     {{ if seed == "" { "TRESTLE_SEEDS=0..100" } else { "TRESTLE_SEED=" + seed } }} cargo test --release --locked -p tests --test simulation -- --nocapture
 
@@ -19,7 +19,7 @@ sim seed="":
 sim-fleet minutes first="0":
     cargo run --release --locked -p tests --bin sim-fleet -- {{minutes}} {{first}}
 
-# deliberate bugs that the tests must catch: all, or those with these words in their names
+# deliberate bugs that the tests and the world must catch: all, or those with these words in their names; --world: the world alone
 mutants *words:
     tests/mutants/run {{words}}
 

@@ -4,8 +4,9 @@
 //! Where a volume's extent lies is not asked of the pool, but found: the first time a write is acknowledged, its number is looked for
 //! in every extent of a leg. It is the same place on all legs.
 
-use super::load::{EXTENT_BLOCKS, value_of};
+use super::load::EXTENT_BLOCKS;
 use super::nodes::DISK_BYTES;
+use super::words::value_of;
 use super::{BLOCK, Broken, Fabric, Rule};
 use crate::history::{Moment, Place};
 use crate::keeper::KeptLeg;

@@ -4,6 +4,7 @@
 //! A block of a write is the write's number over and over; zeroes are zeroes.
 
 use super::legs::Acknowledged;
+use super::words::{bytes_of, paths_in_short, value_of};
 use super::{BLOCK, Broken, Fabric, Rule};
 use crate::history::{Moment, Place, WriteId};
 use crate::world::NodeName;
@@ -491,33 +492,4 @@ impl Fabric {
             }
         }
     }
-}
-
-/// What a host sees, path by path: volumes, and their states.
-fn paths_in_short(paths: &[PathStatus]) -> String {
-    let number = |volume: &VolumeId| u128::from_be_bytes(volume.0) - volume_id(0).0.as_u128();
-    let path = |path: &PathStatus| {
-        let live = if path.is_live() { "" } else { " (not live)" };
-        let seen = path.namespaces.iter();
-        let seen: Vec<String> = seen
-            .map(|(volume, state)| format!("{} {state:?}", number(volume)))
-            .collect();
-        format!("{}{live}: {}", path.address.ip(), seen.join(", "))
-    };
-    paths.iter().map(path).collect::<Vec<_>>().join("; ")
-}
-
-/// Blocks of this value.
-fn bytes_of(value: u64, length: u64) -> Vec<u8> {
-    value.to_le_bytes().repeat(length as usize * BLOCK / 8)
-}
-
-/// The value of a block or a sector, if it has one.
-pub(super) fn value_of(block: &[u8]) -> Option<u64> {
-    let (words, _) = block.as_chunks::<8>();
-    let first = words[0];
-    words
-        .iter()
-        .all(|word| *word == first)
-        .then(|| u64::from_le_bytes(first))
 }

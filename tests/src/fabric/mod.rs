@@ -26,6 +26,7 @@ pub mod run;
 mod tap;
 mod trouble;
 mod wire;
+mod words;
 
 pub use atlas::Story;
 pub use nodes::Plan;
