@@ -181,3 +181,118 @@ async fn pool_gone(txn: &Txn, input: &PoolInput) -> Result<(), TransactionError>
     txn.delete(key::progress(pool));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cluster::spec::{NodeSpec, PoolSpec, Protection};
+    use cluster::status::{ControllerNodeStatus, DiskNodeStatus, DiskStatus, NodeHealth, Observed};
+    use cluster::{ControllerNodeId, DiskId, DiskNodeId, Incarnation, Revision};
+    use serde::Serialize;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use store::{Memory, Store, Transaction};
+    use uuid::Uuid;
+
+    const POOL: PoolId = PoolId(Uuid::from_u128(1));
+    const DISK_NODE: DiskNodeId = DiskNodeId(Uuid::from_u128(2));
+    const CONTROLLER: ControllerNodeId = ControllerNodeId(Uuid::from_u128(3));
+    const INCARNATION: Incarnation = Incarnation(Uuid::from_u128(4));
+
+    fn node<Id>(id: Id) -> NodeSpec<Id> {
+        NodeSpec {
+            id,
+            name: "node".into(),
+            agent_address: ([10, 0, 0, 1], 9000).into(),
+            fabric_address: ([10, 0, 0, 1], 4420).into(),
+            agent_token: String::new(),
+            incarnation: INCARNATION,
+            location: String::new(),
+            cordoned: false,
+        }
+    }
+
+    fn up<S>(status: S) -> Observed<S> {
+        let health = NodeHealth {
+            reachable: true,
+            since_ms: 0,
+        };
+        Observed {
+            health,
+            status: Some(status),
+        }
+    }
+
+    async fn put(store: &Arc<dyn Store>, key: String, record: impl Serialize) {
+        let text = serde_json::to_vec(&record).unwrap();
+        store.commit(Transaction::default().put(key, text)).await.unwrap();
+    }
+
+    /// A pool that is not placed yet, and one node of each kind that nothing was ever placed on.
+    async fn wished() -> Arc<dyn Store> {
+        let store: Arc<dyn Store> = Arc::new(Memory::default());
+        let spec = PoolSpec {
+            id: POOL,
+            name: "p".into(),
+            capacity_bytes: 1 << 30,
+            extent_bytes: 1 << 30,
+            protection: Protection::None,
+            controller_count: 1,
+            owner: None,
+            deleting: false,
+            next_nsid: 1,
+        };
+        let disk = DiskStatus {
+            disk: DiskId(Uuid::from_u128(5)),
+            path: String::new(),
+            volatile: false,
+            extent_bytes: 1 << 30,
+            extents: 10,
+            extents_free: 10,
+            fault: None,
+        };
+        let disk_node = DiskNodeStatus {
+            node: DISK_NODE,
+            incarnation: INCARNATION,
+            revision: Revision(0),
+            disks: vec![disk],
+            legs: Vec::new(),
+        };
+        let controller = ControllerNodeStatus {
+            node: CONTROLLER,
+            incarnation: INCARNATION,
+            revision: Revision(0),
+            slices: Vec::new(),
+        };
+        put(&store, key::pool(POOL), spec).await;
+        put(&store, key::disk_node(DISK_NODE), node(DISK_NODE)).await;
+        put(&store, key::controller_node(CONTROLLER), node(CONTROLLER)).await;
+        put(&store, key::disk_node_status(DISK_NODE), up(disk_node)).await;
+        put(&store, key::controller_node_status(CONTROLLER), up(controller)).await;
+        store
+    }
+
+    /// Plan the pool while a key is deleted; whether it was placed.
+    async fn is_placed_while_gone(gone: Option<String>) -> bool {
+        let store = wished().await;
+        let first = AtomicBool::new(true);
+        let (first, gone, others) = (&first, &gone, &store);
+        let planned = store::transaction(&store, |txn| async move {
+            reconcile(&txn, POOL).await?;
+            if let Some(gone) = gone.clone().filter(|_| first.swap(false, Ordering::Relaxed)) {
+                others.commit(Transaction::default().delete(gone)).await?;
+            }
+            Ok::<_, TransactionError>(())
+        });
+        planned.await.unwrap();
+        let layout = store::read_record::<serde::de::IgnoredAny>(&store, key::layout(POOL)).await;
+        layout.unwrap().is_some()
+    }
+
+    /// Seen in the simulated control plane: such a node has no other record that its removal changes.
+    #[tokio::test]
+    async fn nothing_is_placed_on_a_node_that_is_forgotten_meanwhile() {
+        assert!(is_placed_while_gone(None).await);
+        assert!(!is_placed_while_gone(Some(key::disk_node(DISK_NODE))).await);
+        assert!(!is_placed_while_gone(Some(key::controller_node(CONTROLLER))).await);
+    }
+}

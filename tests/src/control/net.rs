@@ -198,6 +198,7 @@ impl Post for ToApiServers {
             body,
         };
         let server = server.parse().expect("a number");
+        self.seat.sent(&request);
         Box::pin(async move {
             if self.seat.is_cut() {
                 sleep(API_PATIENCE).await;

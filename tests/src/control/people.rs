@@ -52,8 +52,8 @@ impl Person {
             8..10 => self.create_host().await,
             10..13 => self.attach().await,
             13 => self.delete_one("attachments", Person::attachment).await,
-            14 => self.extend().await,
-            15 | 16 => self.fail_over().await,
+            14 | 15 => self.extend().await,
+            16 => self.fail_over().await,
             17 => self.cordon(seats).await,
             18 => self.delete_one("volumes", Person::volume).await,
             19 => self.delete_one("pools", Person::pool).await,
@@ -147,7 +147,7 @@ impl Person {
         else {
             return;
         };
-        sleep(Duration::from_millis(self.random.below(300))).await;
+        sleep(Duration::from_millis(self.random.below(5_000))).await;
         let headers = vec![("if-match", format!("\"{seen}\""))];
         let written = self.ask("PATCH", path, headers, &body).await;
         let written = written.filter(|written| written.status.is_success());

@@ -1,6 +1,6 @@
 //! A node's process: the agent's rules over a ledger that tears, in front of a node of the data plane.
 
-use super::net::ToApiServers;
+use super::net::{ApiRequest, ToApiServers, serve_api};
 use super::sim::{SharedPlane, Sim};
 use crate::control::folder::TornFolder;
 use agent::api_client::ApiClient;
@@ -8,6 +8,7 @@ use agent::ledger::Ledger;
 use agent::{Options, Rules};
 use cluster::Incarnation;
 use control::agent::{MembershipAnswer, MembershipRequest, Node, NodeConfig, NodeKind, NodeStatus};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,6 +18,9 @@ use uuid::Uuid;
 
 /// What every node shows at its first start.
 pub const JOIN_TOKEN: &str = "the cluster's";
+
+/// How many of a node's last calls may be under way when it dies.
+const SENT_KEPT: usize = 4;
 
 /// See the module.
 pub struct Seat {
@@ -36,6 +40,8 @@ struct State {
     running: Option<Running>,
     starts: u16,
     cut_until: Instant,
+    /// Its last calls of api-servers, which may be under way when it dies.
+    sent: VecDeque<ApiRequest>,
     retired: bool,
 }
 
@@ -54,6 +60,7 @@ impl Seat {
             running: None,
             starts: 0,
             cut_until: Instant::now(),
+            sent: VecDeque::new(),
             retired: false,
         };
         Arc::new(Seat {
@@ -125,10 +132,27 @@ impl Seat {
         self.state.lock().expect("one thread").running = Some(running);
     }
 
-    /// Its process dies.
-    pub fn crash(&self, sim: &Sim) {
-        let running = self.state.lock().expect("one thread").running.take();
+    /// It calls an api-server.
+    pub fn sent(&self, request: &ApiRequest) {
+        let sent = &mut self.state.lock().expect("one thread").sent;
+        sent.push_back(request.clone());
+        sent.drain(..sent.len().saturating_sub(SENT_KEPT));
+    }
+
+    /// Its process dies; what it sent last may arrive, or arrive again, for a while.
+    pub fn crash(&self, sim: &Arc<Sim>) {
+        let (running, sent) = {
+            let mut state = self.state.lock().expect("one thread");
+            (state.running.take(), std::mem::take(&mut state.sent))
+        };
         let Some(running) = running else { return };
+        for request in sent.into_iter().filter(|_| sim.below(2) == 0) {
+            let (late, sim) = (Duration::from_millis(sim.below(8_000)), sim.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(late).await;
+                serve_api(sim, 0, request).await;
+            });
+        }
         sim.say(|| format!("{:<10} dies", self.name));
         sim.hang_up(running.address);
         sim.plane().stop(self.id);
@@ -136,7 +160,7 @@ impl Seat {
     }
 
     /// The cluster forgot it: it is switched off for good.
-    pub fn retire(&self, sim: &Sim) {
+    pub fn retire(&self, sim: &Arc<Sim>) {
         self.crash(sim);
         self.state.lock().expect("one thread").retired = true;
     }
