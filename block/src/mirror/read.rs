@@ -1,5 +1,5 @@
 //! Reads: from one leg in sync; where legs may differ (R6), from resync's source only. A read that a leg cannot answer goes to
-//! another one.
+//! another one; where legs may differ that one is the source from then on, and what the old one still answers is read again.
 //!
 //! Reads stay with a leg for a while: its answers come in batches then, and neighbours are read where the last one was. The next
 //! leg has its turn when this one has clearly more reads in flight than another, or after a run (`Tuning::read_run`).
@@ -119,34 +119,42 @@ impl Mirror {
     /// The legs that a range may be read from.
     fn candidates(&self, range: BlockRange) -> LegSet {
         let serving = self.legs.serving();
-        if self.resync.unequal().is_empty() {
-            return serving;
-        }
-        let mut regions = self.geometry.regions_of(range);
-        if !regions.any(|region| self.resync.unequal().has(region)) {
+        if !self.may_differ(range) {
             return serving;
         }
         self.resync.source(serving).map_or(LegSet::EMPTY, LegSet::one)
     }
 
+    fn may_differ(&self, range: BlockRange) -> bool {
+        let unequal = self.resync.unequal();
+        !unequal.is_empty() && self.geometry.regions_of(range).any(|region| unequal.has(region))
+    }
+
     pub(super) fn read_answered(&mut self, slot: Slot, leg: usize, status: Option<Status>) {
         self.reads.load[leg] -= 1;
-        if status == Some(Status::Success) {
-            if let Some(read) = self.reads.all.remove(slot) {
-                self.complete(read.id, Status::Success);
-                self.again = true;
-            }
-            return;
-        }
-        let Some(read) = self.reads.all.find_mut(slot) else {
+        let Some(range) = self.reads.all.find(slot).map(|read| read.range) else {
             return;
         };
+        let may_differ = self.may_differ(range);
+        let counts = !may_differ || self.candidates(range).has(leg);
+        if status == Some(Status::Success) && counts {
+            let read = self.reads.all.remove(slot).expect("just seen");
+            self.complete(read.id, Status::Success);
+            self.again = true;
+            return;
+        }
+        let read = self.reads.all.find_mut(slot).expect("just seen");
         read.at = None;
         match status {
+            // What it says may differ from what others say, and were told.
+            Some(Status::Success) => self.steer(slot),
             Some(error) => {
                 read.failed.insert(leg);
                 if error != Status::Unavailable {
                     read.error = Status::MediaError;
+                }
+                if may_differ {
+                    self.turn_from_source(leg);
                 }
                 self.steer(slot);
             }

@@ -87,6 +87,18 @@ impl Resync {
         }
         self.unequal.union_with(regions);
     }
+    /// The source cannot be read somewhere: the next leg is it from now on, if there is another one, and what was in hand begins anew.
+    fn turn_from(&mut self, leg: usize, serving: LegSet) {
+        let others = serving.without(LegSet::one(leg));
+        let next = others.iter().find(|other| *other > leg).or(others.first());
+        if self.source(serving) != Some(leg) || next.is_none() {
+            return;
+        }
+        self.source = next;
+        if let Some(job) = &mut self.job {
+            job.disturbed = true;
+        }
+    }
     pub(super) fn drop_leg(&mut self, leg: usize) {
         if self.source == Some(leg) {
             self.source = None;
@@ -120,6 +132,13 @@ impl Mirror {
             self.begin_step();
         }
         self.begin_read(memory);
+    }
+
+    /// See [`Resync::turn_from`].
+    pub(super) fn turn_from_source(&mut self, leg: usize) {
+        self.resync.turn_from(leg, self.legs.serving());
+        self.reads.unsettle();
+        self.again = true;
     }
 
     /// When the next step is due.
@@ -256,13 +275,17 @@ impl Mirror {
 
     pub(super) fn step_read(&mut self, succeeded: bool, buffer: crate::BufferSlice, memory: &mut dyn Memory) {
         let job = self.resync.job.as_mut().expect("a step has a job");
-        let range = job.step.as_ref().expect("a step is under way").range;
+        let (range, source) = (job.step.as_ref().expect("a step is under way").range, job.source);
         if !succeeded || job.disturbed {
             // Unreadable, or the source is gone. Others have their turn first.
             job.disturbed = true;
             self.resync.resume_at = self.now + self.config.tuning.rejoin_after;
+            if !succeeded {
+                self.turn_from_source(source);
+            }
             return self.end_step();
         }
+        let job = self.resync.job.as_mut().expect("a step has a job");
         let targets = job.targets;
         // Legs in sync may have been asked to flush what the source has here.
         let durable = self.resync.unequal.has(job.region);

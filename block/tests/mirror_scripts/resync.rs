@@ -21,6 +21,41 @@ fn a_leg_that_comes_back_in_time_gets_what_it_missed() {
     );
 }
 
+/// R6: the source of a region that may differ cannot be read there. The other leg has every acknowledged write, too: it is the source from
+/// then on, and what the first one still answers counts no more.
+#[test]
+fn where_the_source_cannot_be_read_another_leg_is_the_source() {
+    let mut bench = Bench::serving(2);
+    bench.write(0, 1);
+    bench.settle();
+    bench.write(0, 1);
+    bench.answer(1, Status::Success);
+    let mut bench = bench.reopened(&[true, true]);
+    bench.attach_all();
+    for leg in [0, 1, 0, 1] {
+        bench.answer(leg, Status::Success);
+    }
+    assert_eq!(bench.mirror.regions_dirty(), 1);
+    let reads = |said: Vec<String>| {
+        let is_read = |line: &String| line.ends_with(": read 2304+1");
+        said.into_iter().filter(is_read).collect::<Vec<_>>()
+    };
+    bench.said();
+    // What resync reads stays under way.
+    bench.waiting.clear();
+    bench.read(0, 1);
+    bench.read(0, 1);
+    assert_eq!(reads(bench.said()), ["A: read 2304+1", "A: read 2304+1"]);
+    bench.answer(0, Status::MediaError);
+    assert_eq!(reads(bench.said()), ["B: read 2304+1"]);
+    bench.answer(0, Status::Success);
+    assert_eq!(reads(bench.said()), ["B: read 2304+1"], "read again");
+    bench.answer(1, Status::Success);
+    bench.answer(1, Status::Success);
+    let said = bench.said();
+    assert_eq!(said, ["done 1 Success", "done 2 Success"]);
+}
+
 /// R6.
 #[test]
 fn after_a_crash_marked_regions_are_read_from_one_leg_until_they_are_equal() {
