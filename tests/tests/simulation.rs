@@ -52,7 +52,9 @@ fn on_two_cores(seeds: Range<u64>) -> Outcome {
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                while let Some(seed) = next.lock().expect("nobody panics with it").next() {
+                // Nobody holds the lock while a seed runs.
+                let take = || next.lock().expect("nobody panics with it").next();
+                while let Some(seed) = take() {
                     match run(seed) {
                         Ok(outcome) => sum.lock().expect("nobody panics with it").add(&outcome),
                         Err(failure) => {
