@@ -15,7 +15,7 @@ fn no_trouble_breaks_a_rule_and_all_comes_to_rest() {
             let (from, to) = range.split_once("..").expect("FROM..TO");
             (from.parse().expect("a number")..to.parse().expect("a number")).collect()
         }
-        Err(_) => (0..9).collect(),
+        Err(_) => (0..10).collect(),
     };
     let (count, mut revisions, mut failures) = (seeds.len() as u64, 0, Vec::new());
     for seed in seeds {
