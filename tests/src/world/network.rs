@@ -118,6 +118,18 @@ impl World {
         let Some((near, far)) = self.pick_connection(one, other, pick) else {
             return false;
         };
+        // One that is not open yet is nothing that could be forgotten.
+        let opens = |pipe: &Pipe| {
+            pipe.packets
+                .iter()
+                .any(|(_, packet)| matches!(packet, Packet::Open))
+        };
+        if [near, far]
+            .iter()
+            .any(|pipe| self.network.pipes.get(pipe).is_some_and(opens))
+        {
+            return false;
+        }
         for pipe in [near, far] {
             if let Some(kept) = self.network.pipes.get_mut(&pipe) {
                 kept.swallows = true;
