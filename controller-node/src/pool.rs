@@ -632,10 +632,11 @@ impl Pool {
         &self.config
     }
 
-    /// The size a volume is shown with: the map's where it is open, else as configured; `None` while the map does not
-    /// know it yet, or is to forget it.
+    /// The size a volume is shown with: the map's where it is open, else as configured; `None` while it is not recorded that the map
+    /// knows it, or the map is to forget it. What hosts saw before that would vanish for them with the owner (R7): only what is
+    /// recorded is shown by whoever comes after.
     pub(crate) fn shown_size(&self, volume: &cluster::node_config::VolumeConfig) -> Option<Blocks> {
-        if volume.deleting {
+        if volume.deleting || !volume.created {
             return None;
         }
         let serving = self
@@ -647,10 +648,14 @@ impl Pool {
                 let id = block::thin::VolumeId(*volume.volume.0.as_bytes());
                 owned.slice.volume(id).map(|known| known.size)
             }
-            None => match self.known.get(&volume.volume) {
-                Some(size) => Some(Blocks(volume.size_blocks).min(*size)),
-                None => volume.created.then_some(Blocks(volume.size_blocks)),
-            },
+            None => {
+                let wanted = Blocks(volume.size_blocks);
+                Some(
+                    self.known
+                        .get(&volume.volume)
+                        .map_or(wanted, |known| wanted.min(*known)),
+                )
+            }
         }
     }
 
