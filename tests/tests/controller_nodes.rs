@@ -258,7 +258,11 @@ impl Plane {
                 }
             }
         }
-        self.records.iter_mut().for_each(|record| record.created = true);
+        // What is recorded is shown.
+        if self.records.iter().any(|record| !record.created) {
+            self.records.iter_mut().for_each(|record| record.created = true);
+            self.push();
+        }
     }
 
     fn is_served(&self, pool: u128) -> bool {
