@@ -208,8 +208,8 @@ impl History {
         self.places.entry(place).or_insert_with(never)
     }
 
-    /// Writes that no read can return any more are forgotten once there are many. A read that began long ago may then be refused
-    /// wrongly; none lasts that long.
+    /// Writes that no read can return any more are forgotten once there are many. A read that began before [`LASTS`] would be refused
+    /// wrongly: no answer is held back for that long.
     fn forget(&mut self, place: Place) {
         let now = self.now;
         let writes = self.place(place);
@@ -225,11 +225,14 @@ impl History {
         let old = |write: &Write| {
             write
                 .ended
-                .is_some_and(|ended| ended < newest && ended + 4096 < now)
+                .is_some_and(|ended| ended < newest && ended + LASTS < now)
         };
         writes.retain(|_, write| !old(write));
     }
 }
+
+/// Longer than any read, in moments: the longest fault (4 s) holds an answer back for some 40,000.
+const LASTS: Moment = 100_000;
 
 /// The last writes of a block, in short: value, moments of beginning and end, moment since when it is seen, whether it is durable.
 fn in_short(writes: &BTreeMap<WriteId, Write>) -> String {
